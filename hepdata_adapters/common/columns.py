@@ -1,0 +1,120 @@
+"""Columns of events: numpy arrays for flat branches, content and offsets for jagged ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Jagged:
+    """A variable number of values per event.
+
+    Event ``i`` owns ``content[offsets[i]:offsets[i + 1]]``.
+
+    content: ``(sum of lengths,)`` of any numeric dtype; offsets: ``(n + 1,)`` int64, from 0.
+
+    >>> jets = Jagged.from_lists([[30.0, 25.0], [], [41.0]])
+    >>> len(jets), jets.lengths.tolist()
+    (3, [2, 0, 1])
+    """
+
+    content: Array
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Sequence[Any]], dtype: Any = np.float64) -> Jagged:
+        """Build from Python lists, one an event."""
+        lengths = np.fromiter((len(values) for values in lists), np.int64, len(lists))
+        content = np.array([value for values in lists for value in values], dtype=dtype)
+        return cls(content, offsets_from_lengths(lengths))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Values per event, ``(n,)`` int64."""
+        return np.diff(self.offsets)
+
+    @property
+    def nbytes(self) -> int:
+        return self.content.nbytes + self.offsets.nbytes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.content.dtype
+
+    def to_lists(self) -> list[list[Any]]:
+        """One Python list an event."""
+        bounds = self.offsets.tolist()
+        values = self.content.tolist()
+        return [values[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+Column = Array | Jagged
+Columns = dict[str, Column]
+
+
+def offsets_from_lengths(lengths: Array) -> NDArray[np.int64]:
+    """``(n,)`` lengths to ``(n + 1,)`` offsets that start at 0.
+
+    >>> offsets_from_lengths(np.array([2, 0, 1])).tolist()
+    [0, 2, 2, 3]
+    """
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def ranges(starts: Array, lengths: Array) -> NDArray[np.int64]:
+    """The concatenation of ``arange(start, start + length)`` for each pair.
+
+    >>> ranges(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    before = offsets_from_lengths(lengths)
+    return np.arange(before[-1]) + np.repeat(np.asarray(starts) - before[:-1], lengths)
+
+
+def take(column: Column, rows: Array) -> Column:
+    """The events ``rows`` (integer indices) of a column, in that order."""
+    if not isinstance(column, Jagged):
+        return column[rows]
+    lengths = column.lengths[rows]
+    content = column.content[ranges(column.offsets[:-1][rows], lengths)]
+    return Jagged(content, offsets_from_lengths(lengths))
+
+
+def concatenate(columns: Sequence[Column]) -> Column:
+    """Columns of one branch, one after the other.
+
+    >>> both = concatenate([Jagged.from_lists([[1.0]]), Jagged.from_lists([[], [2.0]])])
+    >>> both.to_lists()
+    [[1.0], [], [2.0]]
+    """
+    if len(columns) == 1:
+        return columns[0]
+    jagged = [column for column in columns if isinstance(column, Jagged)]
+    flat = [column for column in columns if not isinstance(column, Jagged)]
+    if not jagged:
+        return np.concatenate(flat)
+    content = np.concatenate([column.content for column in jagged])
+    lengths = np.concatenate([column.lengths for column in jagged])
+    return Jagged(content, offsets_from_lengths(lengths))
+
+
+def take_all(columns: Mapping[str, Column], rows: Array) -> Columns:
+    """`take` for every column."""
+    return {name: take(column, rows) for name, column in columns.items()}
+
+
+def concatenate_all(parts: Sequence[Mapping[str, Column]]) -> Columns:
+    """`concatenate` for every branch of the first part."""
+    return {name: concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,116 @@
+"""Every error this package raises, as one tree.
+
+::
+
+    HepDataError
+    ├── ConfigError              a config, an option or a call that makes no sense
+    ├── MissingExtraError        an optional dependency is absent; the message is the command
+    ├── SpecsError               a specs file is corrupt or belongs to other data
+    ├── EventError               a raw event (a request) does not fit the model
+    └── DataError                something is wrong with the data; says where
+        ├── FileError            missing, unreadable, truncated, not ROOT
+        ├── TreeError            no such tree, or several and none was named
+        ├── BranchError          no such branch, or one of a kind that is not read
+        ├── SchemaError          files of one dataset disagree about a branch
+        └── ValueFault           a value that the policy of its feature does not allow
+
+The command line turns ``ConfigError`` into exit code 2 and all others into exit code 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HepDataError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class ConfigError(HepDataError):
+    """A configuration, option or argument is wrong; nothing was read yet."""
+
+
+class MissingExtraError(HepDataError):
+    """An optional dependency is not installed.
+
+    >>> print(MissingExtraError("lightning", "torch"))
+    'lightning' is not installed. Install it with: pip install "hepdata-adapters[torch]"
+    """
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(
+            f"{module!r} is not installed. Install it with: "
+            f'pip install "hepdata-adapters[{extra}]"'
+        )
+
+
+class SpecsError(HepDataError):
+    """A specs file is corrupt, of another version, or bound to other data."""
+
+
+class EventError(HepDataError):
+    """A raw event given for inference does not fit the transform of the model."""
+
+
+class DataError(HepDataError):
+    """A fault in the data, with its place.
+
+    >>> print(DataError("basket is corrupt", file="a.root", tree="Events", branch="MET"))
+    basket is corrupt [file a.root, tree Events, branch MET]
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str | None = None,
+        tree: str | None = None,
+        branch: str | None = None,
+        entries: tuple[int, int] | None = None,
+    ) -> None:
+        places = {
+            "file": file,
+            "tree": tree,
+            "branch": branch,
+            "entries": None if entries is None else f"{entries[0]} to {entries[1]}",
+        }
+        where = ", ".join(f"{key} {value}" for key, value in places.items() if value is not None)
+        super().__init__(f"{what} [{where}]" if where else what)
+
+
+class FileError(DataError):
+    """A file is missing, unreadable, truncated or not a ROOT file."""
+
+
+class TreeError(DataError):
+    """The tree is not in the file, or must be named because there are several."""
+
+
+class BranchError(DataError):
+    """The branch does not exist or cannot be read as numbers."""
+
+
+class SchemaError(DataError):
+    """Two files of one dataset disagree about a branch."""
+
+
+class ValueFault(DataError):
+    """A value (NaN, infinity, overlong list, label) that its policy does not allow."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """A hint naming the known names nearest to ``name``, or nothing if there are none.
+
+    >>> nearest("Jet_pT", ["Jet_pt", "Jet_eta", "MET"])
+    "; did you mean 'Jet_pt' or 'Jet_eta'?"
+    """
+    names = sorted(set(known))
+    folded = {other.lower(): other for other in names}
+    close = [folded[key] for key in difflib.get_close_matches(name.lower(), folded, count, 0.5)]
+    if close:
+        return "; did you mean " + " or ".join(repr(other) for other in close) + "?"
+    if not names:
+        return ""
+    shown = ", ".join(names[:10]) + (f", … ({len(names)} in all)" if len(names) > 10 else "")
+    return f"; there are: {shown}"

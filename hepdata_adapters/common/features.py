@@ -1,0 +1,182 @@
+"""Which branches are features, labels, weights and identity, decided from config and manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import numpy as np
+
+from hepdata_adapters.common.config import DatasetConfig, Feature, Task
+from hepdata_adapters.common.errors import BranchError, ConfigError, nearest
+from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.schema import Branch
+from hepdata_adapters.common.split import IDENTITY, identity_branches
+
+
+@dataclass(frozen=True)
+class ResolvedFeature:
+    """A feature with its branch and every default filled in."""
+
+    branch: Branch
+    scaling: Literal["minmax", "standard", "robust", "none"]
+    length: float | Literal["max"]
+    missing: float | Literal["error", "mean", "median"]
+    overflow: Literal["truncate", "error"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is read of each event, and why.
+
+    excluded: branches that ``"*"`` left out, with the reason.
+    """
+
+    features: tuple[ResolvedFeature, ...]
+    labels: tuple[str, ...]
+    weights: tuple[str, ...]
+    identity: tuple[str, ...]
+    task: Task | None
+    excluded: dict[str, str]
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """The branches whose statistics the specs hold."""
+        names = [feature.branch.name for feature in self.features]
+        return tuple(dict.fromkeys((*names, *self.labels, *self.weights)))
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """All branches to read."""
+        return tuple(dict.fromkeys((*self.statistics, *self.identity)))
+
+
+def resolve(config: DatasetConfig, manifest: Manifest) -> Layout:
+    """Match the config with the files.
+
+    Raises BranchError, SchemaError or ConfigError; each names the branch and the file.
+    """
+    labels = _unique(s.label for s in config.samples if isinstance(s.label, str))
+    weights = _unique(s.weight.branch for s in config.samples if s.weight.branch)
+    for number, sample in enumerate(config.samples):
+        wanted = [n for n in (sample.label, sample.weight.branch) if isinstance(n, str)]
+        for file in (file for file in manifest.files if file.sample == number):
+            for name in wanted:
+                if file.branch(name).kind != "flat":
+                    raise BranchError(
+                        f"a label or weight is one number an event, this is "
+                        f"{file.branch(name).describe()}",
+                        file=file.url, tree=file.tree, branch=name,
+                    )  # fmt: skip
+    identity = identity_branches(config.split, manifest)
+    excluded: dict[str, str] = {}
+    if config.features == "*":
+        reserved = {name: "identity of the event" for name in (*IDENTITY, *identity)}
+        reserved |= dict.fromkeys(weights, "weight") | dict.fromkeys(labels, "label")
+        chosen = _all_features(config, manifest, reserved, excluded)
+    else:
+        chosen = _listed_features(config, manifest)
+    if not chosen:
+        raise ConfigError("no features are left")
+    defaults = config.defaults
+    features = tuple(
+        ResolvedFeature(
+            branch=manifest.branch(feature.branch),
+            scaling=feature.scaling or defaults.scaling,
+            length=defaults.length if feature.length is None else feature.length,
+            missing=defaults.missing if feature.missing is None else feature.missing,
+            overflow=feature.overflow or defaults.overflow,
+        )
+        for feature in chosen
+    )
+    for name in labels:
+        manifest_branch(manifest, config, name)
+    return Layout(features, labels, weights, identity, _task(config, manifest), excluded)
+
+
+def manifest_branch(manifest: Manifest, config: DatasetConfig, name: str) -> Branch:
+    """The branch in the first file whose sample uses it as label or weight."""
+    for file in manifest.files:
+        sample = config.samples[file.sample]
+        if name in (sample.label, sample.weight.branch):
+            return file.branch(name)
+    return manifest.branch(name)
+
+
+def _all_features(
+    config: DatasetConfig, manifest: Manifest, reserved: dict[str, str], excluded: dict[str, str]
+) -> list[Feature]:
+    schema = manifest.common_schema()
+    unused = [p for p in config.exclude if not any(fnmatchcase(name, p) for name in schema)]
+    if unused:
+        raise ConfigError(f"exclude: no branch matches {unused[0]!r}{nearest(unused[0], schema)}")
+    chosen = []
+    for name, branch in schema.items():
+        if not branch.readable:
+            excluded[name] = branch.describe()
+        elif name in reserved:
+            excluded[name] = reserved[name]
+        elif any(fnmatchcase(name, pattern) for pattern in config.exclude):
+            excluded[name] = "excluded by the config"
+        else:
+            chosen.append(Feature(branch=name))
+    return chosen
+
+
+def _listed_features(config: DatasetConfig, manifest: Manifest) -> list[Feature]:
+    chosen: list[Feature] = []
+    for feature in config.features:
+        if not isinstance(feature, Feature):
+            continue
+        if "*" not in feature.branch:
+            chosen.append(feature)
+            continue
+        first = manifest.files[0]
+        names = [
+            branch.name
+            for branch in first.schema.values()
+            if branch.readable and fnmatchcase(branch.name, feature.branch)
+            and not any(fnmatchcase(branch.name, pattern) for pattern in config.exclude)
+        ]  # fmt: skip
+        if not names:
+            raise BranchError(
+                f"no branch matches {feature.branch!r}{nearest(feature.branch, first.schema)}",
+                file=first.url, tree=first.tree,
+            )  # fmt: skip
+        chosen += [feature.model_copy(update={"branch": name}) for name in names]
+    names = [feature.branch for feature in chosen]
+    repeated = [name for number, name in enumerate(names) if name in names[:number]]
+    if repeated:
+        raise ConfigError(f"features: {repeated[0]!r} is listed twice")
+    return chosen
+
+
+def _task(config: DatasetConfig, manifest: Manifest) -> Task | None:
+    """The task of the config, else what the labels say; None without labels."""
+    if not config.labelled or config.task:
+        return config.task
+    values = [sample.label for sample in config.samples]
+    numbers = {value for value in values if not isinstance(value, str)}
+    if len(numbers) == len(set(values)):
+        if numbers <= {0.0, 1.0}:
+            return "binary"
+        if numbers == set(map(float, range(len(numbers)))):
+            return "multiclass"
+        raise ConfigError(
+            f"labels {sorted(v for v in numbers if v is not None)} are neither 0 and 1 nor "
+            f"0, 1, 2, …: set task: regression, or change them"
+        )
+    name = next(value for value in values if isinstance(value, str))
+    branch = manifest_branch(manifest, config, name)
+    if np.dtype(branch.dtype).kind == "b":
+        return "binary"
+    raise ConfigError(
+        f"label branch {name!r} is {branch.describe()}: "
+        f"set task to binary, multiclass or regression"
+    )
+
+
+def _unique(names: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in names if name))

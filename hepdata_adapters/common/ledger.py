@@ -1,0 +1,116 @@
+"""The ledger: what was skipped, truncated, filled or padded, and how often.
+
+Nothing that the adapters do to an event beyond reading it goes without a count here. Counts
+add up, so ledgers of workers and ranks merge in any order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import rmtree
+from typing import Literal
+
+Kind = Literal[
+    "events delivered",
+    "events with values beyond the pad length",
+    "values beyond the pad length",
+    "values filled (NaN or infinity)",
+    "padding rows for equal ranks",
+    "files without events",
+    "branches excluded",
+]
+
+
+class Ledger:
+    """Counts of what happened, by kind and by place (a branch, a file, or "" for all).
+
+    >>> ledger = Ledger()
+    >>> ledger.add("values beyond the pad length", 3, "Jet_pt")
+    >>> ledger.add("values beyond the pad length", 2, "Jet_pt")
+    >>> print(ledger)
+    values beyond the pad length: 5 (Jet_pt)
+    """
+
+    def __init__(self, counts: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        self._counts = {kind: Counter(places) for kind, places in (counts or {}).items()}
+
+    def add(self, kind: Kind, count: int, place: str = "") -> None:
+        """Add ``count`` (zero adds no line)."""
+        if count:
+            self._counts.setdefault(kind, Counter())[place] += int(count)
+
+    def merge(self, other: Ledger) -> None:
+        """Add all counts of another ledger."""
+        for kind, places in other._counts.items():
+            self._counts.setdefault(kind, Counter()).update(places)
+
+    def count(self, kind: Kind, place: str | None = None) -> int:
+        """The count of a kind, at one place or over all of them."""
+        places = self._counts.get(kind, Counter())
+        return places.total() if place is None else places[place]
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        """Counts by kind and place, sorted; JSON-ready."""
+        return {kind: dict(sorted(self._counts[kind].items())) for kind in sorted(self._counts)}
+
+    def __str__(self) -> str:
+        if not self._counts:
+            return "nothing was skipped, truncated or filled"
+        return "\n".join(_line(kind, places) for kind, places in self.to_dict().items())
+
+
+def _line(kind: str, places: Mapping[str, int], shown: int = 3) -> str:
+    named = sorted((p for p in places.items() if p[0]), key=lambda item: -item[1])
+    if not named:
+        return f"{kind}: {sum(places.values()):,}"
+    listed = ", ".join(
+        place if len(named) == 1 else f"{place} {count:,}" for place, count in named[:shown]
+    )
+    more = f", {len(named) - shown} more" if len(named) > shown else ""
+    return f"{kind}: {sum(places.values()):,} ({listed}{more})"
+
+
+class SharedLedger:
+    """A ledger that several processes write and one reads, through small files.
+
+    The object pickles into DataLoader workers. Each writer replaces its own file with its
+    total so far; reading sums the files. The folder goes when the creating process drops it.
+    Files, not queues: a reader that never looks cannot block a writer.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="hepdata-ledger-"))
+        self._remove = weakref.finalize(self, _remove_if_owner, self.folder, os.getpid())
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        self.folder = state["folder"]
+
+    def write(self, writer: str, ledger: Ledger) -> None:
+        """Replace what ``writer`` has said so far."""
+        if not self.folder.is_dir():  # the reader is gone: nobody will ask
+            return
+        partial = self.folder / f"{writer}.partial"
+        partial.write_text(json.dumps(ledger.to_dict()))
+        partial.replace(self.folder / f"{writer}.json")
+
+    def read(self) -> Ledger:
+        """The sum over all writers."""
+        total = Ledger()
+        for path in sorted(self.folder.glob("*.json")):
+            total.merge(Ledger(json.loads(path.read_text())))
+        return total
+
+
+def _remove_if_owner(folder: Path, owner: int) -> None:
+    # a forked worker inherits the finalizer and must leave the folder to its parent
+    if os.getpid() == owner:
+        rmtree(folder, ignore_errors=True)

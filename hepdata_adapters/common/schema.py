@@ -1,0 +1,164 @@
+"""What a tree holds: one `Branch` for each branch of a TTree or field of an RNTuple."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+
+from hepdata_adapters.common.errors import BranchError, TreeError, nearest
+
+Kind = Literal["flat", "array", "jagged", "unsupported"]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A branch: its dtype and kind.
+
+    kind: ``flat`` one number an event; ``array`` a fixed number ``size`` of them; ``jagged`` a
+    variable number; ``unsupported`` (strings, objects, nested lists) is named but never read.
+    typename: the type in the file.
+    """
+
+    name: str
+    kind: Kind
+    dtype: str = ""
+    size: int = 1
+    typename: str = ""
+
+    @property
+    def readable(self) -> bool:
+        return self.kind != "unsupported"
+
+    def describe(self) -> str:
+        """A short form for people, such as ``float32[]``."""
+        if not self.readable:
+            return f"{self.typename or 'unknown type'} (not read)"
+        return self.dtype + {"jagged": "[]", "array": f"[{self.size}]"}.get(self.kind, "")
+
+
+Schema = dict[str, Branch]
+
+
+def tree_names(directory: Any) -> list[str]:
+    """Paths of all TTrees and RNTuples in a file, without cycle numbers."""
+    names = directory.classnames(recursive=True, cycle=False)
+    return [
+        name
+        for name, classname in names.items()
+        if classname in ("TTree", "TNtuple", "TNtupleD", "TChain") or "RNTuple" in classname
+    ]
+
+
+def get_tree(directory: Any, name: str | None, url: str) -> Any:
+    """The named tree, or the only one; raises TreeError naming those there are."""
+    names = tree_names(directory)
+    if name is None:
+        if len(names) != 1:
+            there = f"there are: {', '.join(names)}" if names else "there is none"
+            hint = "; name one as FILE:TREE" if names else ""
+            raise TreeError(f"which tree? {there}{hint}", file=url)
+        name = names[0]
+    if name not in names:
+        raise TreeError(f"no tree {name!r}{nearest(name, names)}", file=url)
+    return directory[name]
+
+
+def is_rntuple(tree: Any) -> bool:
+    return "RNTuple" in type(tree).__name__
+
+
+def read_schema(tree: Any) -> Schema:
+    """All branches by name, in the order of the file."""
+    branches = _ntuple_branches(tree) if is_rntuple(tree) else _ttree_branches(tree)
+    return {branch.name: branch for branch in branches}
+
+
+def require(schema: Schema, name: str, *, file: str, tree: str) -> Branch:
+    """The branch, or a BranchError: it does not exist, or it is of a kind that is not read."""
+    if name not in schema:
+        readable = [branch.name for branch in schema.values() if branch.readable]
+        raise BranchError(f"no branch {name!r}{nearest(name, readable)}", file=file, tree=tree)
+    branch = schema[name]
+    if not branch.readable:
+        raise BranchError(
+            f"cannot be read as numbers: its type is {branch.typename}",
+            file=file, tree=tree, branch=name,
+        )  # fmt: skip
+    return branch
+
+
+def _ttree_branches(tree: Any) -> Iterable[Branch]:
+    import uproot
+
+    for name, branch in tree.iteritems(recursive=True, full_paths=True):
+        if branch.branches and not branch.num_baskets:
+            continue  # a split object: its members follow
+        try:
+            interpretation = branch.interpretation
+        except uproot.interpretation.identify.UnknownInterpretation:
+            yield Branch(name, "unsupported", typename=branch.typename or "unknown")
+            continue
+        yield _from_interpretation(name, branch.typename, interpretation)
+
+
+def _from_interpretation(name: str, typename: str, interpretation: Any) -> Branch:
+    import uproot
+
+    if type(interpretation) is uproot.AsJagged:
+        inner = interpretation.content
+        if type(inner) is uproot.AsDtype and not inner.to_dtype.shape:
+            if inner.to_dtype.names is None:
+                return Branch(name, "jagged", _native(inner.to_dtype), typename=typename)
+    elif type(interpretation) is uproot.AsDtype and interpretation.to_dtype.names is None:
+        base, shape = interpretation.to_dtype.base, interpretation.to_dtype.shape
+        if shape:
+            return Branch(name, "array", _native(base), prod(shape), typename)
+        return Branch(name, "flat", _native(base), typename=typename)
+    return Branch(name, "unsupported", typename=typename)
+
+
+def _ntuple_branches(tree: Any) -> Iterable[Branch]:
+    form = tree.to_akform()
+    form = form[0] if isinstance(form, tuple) else form
+    typenames = {name: field.typename for name, field in tree.items()}
+    for name, content in zip(form.fields, form.contents, strict=True):
+        if name.startswith("_collection") and not typenames.get(name):
+            continue  # ROOT's importer projects the members of these into named fields
+        yield from _from_form(name, content, typenames)
+
+
+def _from_form(name: str, form: Any, typenames: dict[str, str]) -> Iterable[Branch]:
+    import awkward as ak
+
+    typename = typenames.get(name) or str(form.type)
+    inner = form.content if isinstance(form, ak.forms.ListOffsetForm | ak.forms.RegularForm) else None
+    if isinstance(form, ak.forms.NumpyForm) and not form.inner_shape:
+        yield Branch(name, "flat", form.primitive, typename=typename)
+    elif form.parameter("__array__") in ("string", "bytestring"):
+        yield Branch(name, "unsupported", typename=typename)
+    elif isinstance(inner, ak.forms.NumpyForm) and inner.parameter("__array__") is None:
+        if isinstance(form, ak.forms.RegularForm):
+            yield Branch(name, "array", inner.primitive, form.size, typename)
+        else:
+            yield Branch(name, "jagged", inner.primitive, typename=typename)
+    elif isinstance(form, ak.forms.RecordForm) and not form.is_tuple:
+        for field, content in zip(form.fields, form.contents, strict=True):
+            yield from _from_form(f"{name}.{field}", content, typenames)
+    elif isinstance(form, ak.forms.ListOffsetForm) and isinstance(inner, ak.forms.RecordForm):
+        for field, content in zip(inner.fields, inner.contents, strict=True):
+            numeric = isinstance(content, ak.forms.NumpyForm)
+            kind: Kind = "jagged" if numeric else "unsupported"
+            yield Branch(
+                f"{name}.{field}", kind, content.primitive if numeric else "",
+                typename=typenames.get(f"{name}.{field}", typename),
+            )  # fmt: skip
+    else:
+        yield Branch(name, "unsupported", typename=typename)
+
+
+def _native(dtype: Any) -> str:
+    return np.dtype(dtype).newbyteorder("=").name

@@ -1,0 +1,183 @@
+"""Specs: what one pass over the data learnt, and the data it is bound to."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hepdata_adapters.common.config import Split
+from hepdata_adapters.common.errors import SpecsError
+from hepdata_adapters.common.hashing import digest
+from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.specs.statistics import BranchStatistics
+from hepdata_adapters.common.split import SPLITS, SplitName
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Model):
+    """A file of the manifest the specs were made from.
+
+    units: boundaries of the entry ranges. counts: events of each split in each unit.
+    """
+
+    url: str
+    tree: str
+    uuid: str
+    entries: int = Field(ge=0)
+    units: tuple[int, ...]
+    counts: dict[SplitName, tuple[int, ...]] = {}
+
+    def key(self) -> tuple[str, str, int, tuple[int, ...]]:
+        """What must agree; the URL may change when a file is moved."""
+        return (self.uuid, self.tree, self.entries, self.units)
+
+
+class Binding(_Model):
+    """The data that specs belong to: files, split and the branches summarised."""
+
+    files: tuple[FileRecord, ...]
+    split: Split
+    identity: tuple[str, ...]
+    branches: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, split: Split, identity: Sequence[str], branches: Sequence[str]
+    ) -> Binding:
+        files = tuple(
+            FileRecord(
+                url=file.url,
+                tree=file.tree,
+                uuid=file.uuid,
+                entries=file.entries,
+                units=tuple(file.units.tolist()),
+            )
+            for file in manifest.files
+        )
+        return cls(files=files, split=split, identity=tuple(identity), branches=tuple(branches))
+
+    def hash(self) -> str:
+        """SHA-256 over file UUIDs, trees, entries and units, the split and the branches."""
+        return digest(
+            {
+                "files": [list(file.key()) for file in self.files],
+                "split": self.split.model_dump(mode="json"),
+                "identity": list(self.identity),
+                "branches": list(self.branches),
+            }
+        )
+
+
+class Specs(_Model):
+    """Statistics of every branch over the training split, and event counts of every file.
+
+    Small JSON, reusable as long as the data is the same; see `verify`.
+    """
+
+    format: Literal["hepdata-specs"] = "hepdata-specs"
+    version: Literal[1] = 1
+    hash: str
+    binding: Binding
+    branches: dict[str, BranchStatistics]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Specs:
+        """Read a specs file.
+
+        Raises SpecsError if it is missing, not valid JSON of this version, or was edited.
+        """
+        path = Path(path)
+        try:
+            specs = cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise SpecsError(f"no specs file {str(path)!r}") from None
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = ".".join(str(part) for part in fault["loc"]) or "the file"
+            raise SpecsError(
+                f"specs file {path} is corrupt or of another version: {place}: {fault['msg']}"
+            ) from None
+        if specs.hash != specs.binding.hash():
+            raise SpecsError(f"specs file {path} is corrupt: its hash does not fit its contents")
+        missing = set(specs.binding.branches) - specs.branches.keys()
+        if missing:
+            raise SpecsError(f"specs file {path} is corrupt: no statistics of {sorted(missing)[0]!r}")
+        return specs
+
+    def save(self, path: str | Path) -> None:
+        """Write atomically; an existing file stays whole until the new one is complete."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+
+    def verify(self, wanted: Binding, source: str = "specs") -> None:
+        """Raise SpecsError naming what differs, unless these specs belong to the wanted data.
+
+        Statistics of more branches than wanted do no harm.
+        """
+        differences = _file_differences(self.binding.files, wanted.files)
+        for name in ("train", "validation", "test", "seed", "identity"):
+            mine, theirs = getattr(self.binding.split, name), getattr(wanted.split, name)
+            if mine != theirs:
+                differences.append(f"split.{name} is {theirs}, was {mine}")
+        if not differences and self.binding.identity != wanted.identity:
+            differences.append(f"identity is {wanted.identity}, was {self.binding.identity}")
+        unknown = [name for name in wanted.branches if name not in self.branches]
+        if unknown:
+            differences.append(f"no statistics of {', '.join(unknown[:5])}")
+        if differences:
+            raise SpecsError(
+                f"{source} belong to other data: {'; '.join(differences[:6])}. "
+                f"Make new ones with: hepdata-adapters specs CONFIG -o FILE"
+            )
+
+    def counts(self, file: int, split: SplitName | None) -> NDArray[np.int64]:
+        """Events of a split (or all) in each unit of a file, ``(units,)`` int64."""
+        record = self.binding.files[file]
+        if split is None:
+            return np.diff(np.array(record.units, np.int64))
+        return np.array(record.counts[split], np.int64)
+
+    def events(self, split: SplitName | None = None) -> int:
+        """Events of a split (or all) over all files."""
+        return sum(int(self.counts(i, split).sum()) for i in range(len(self.binding.files)))
+
+    def summary(self) -> str:
+        """One line: files, events and how they are split."""
+        parts = ", ".join(f"{name} {self.events(name):,}" for name in SPLITS)
+        return f"{len(self.binding.files)} file(s), {self.events():,} events ({parts})"
+
+
+def _file_differences(old: Sequence[FileRecord], new: Sequence[FileRecord]) -> list[str]:
+    before = {(file.uuid, file.tree): file for file in old}
+    after = {(file.uuid, file.tree): file for file in new}
+    found = [f"{after[k].url} was added" for k in after if k not in before]
+    found += [f"{before[k].url} is gone" for k in before if k not in after]
+    for name in after.keys() & before.keys():
+        if after[name].entries != before[name].entries:
+            found.append(
+                f"{after[name].url} has {after[name].entries} entries, "
+                f"had {before[name].entries}"
+            )
+        elif after[name].key() != before[name].key():
+            found.append(f"{after[name].url} has other clusters")
+    if not found and [f.key() for f in old] != [f.key() for f in new]:
+        found.append("the files are in another order")
+    return found

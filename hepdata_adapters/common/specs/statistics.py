@@ -1,0 +1,196 @@
+"""Mergeable statistics of one branch: counts, range, moments, quantiles, lengths.
+
+Moments merge by the pairwise formula of Chan, Golub and LeVeque (1979). Quantiles come from a
+t-digest (Dunning 2019; Apache DataSketches), lengths are counted exactly.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Literal
+
+import datasketches
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from hepdata_adapters.common.columns import Column, Jagged
+from hepdata_adapters.common.schema import Branch
+
+SKETCH_SIZE = 200  # centroids; the rank error at the median is about 0.1 %
+QUANTILES = (0.01, 0.05, 0.16, 0.25, 0.5, 0.75, 0.84, 0.95, 0.99)
+
+
+class Lengths(BaseModel):
+    """How many events have how many values: ``counts[length]``.
+
+    >>> Lengths(counts={0: 1, 2: 98, 7: 1}).quantile(0.99)
+    2
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    counts: dict[int, int]
+
+    @property
+    def events(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def max(self) -> int:
+        return max(self.counts, default=0)
+
+    def quantile(self, q: float) -> int:
+        """The smallest length that at least the fraction ``q`` of events does not exceed."""
+        lengths = sorted(self.counts)
+        below = np.cumsum([self.counts[length] for length in lengths])
+        if not lengths:
+            return 0
+        # 0.99 * 100 is a little above 99 in floating point
+        return lengths[int(np.searchsorted(below, q * below[-1] - 1e-9 * below[-1]))]
+
+    def merge(self, other: Lengths) -> Lengths:
+        names = sorted(self.counts.keys() | other.counts.keys())
+        return Lengths(
+            counts={n: self.counts.get(n, 0) + other.counts.get(n, 0) for n in names}
+        )
+
+
+class BranchStatistics(BaseModel):
+    """Statistics of the finite values of a branch over the training split.
+
+    count: finite values. m2: sum of squared deviations from the mean. sketch: the serialised
+    t-digest. quantiles: a table for people, the sketch has the rest.
+
+    >>> stats = summarize(Branch("x", "flat", "float64"), np.array([1.0, 3.0, np.nan]))
+    >>> stats.count, stats.nan, stats.minimum, stats.maximum, stats.mean, stats.std
+    (2, 1, 1.0, 3.0, 2.0, 1.0)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    dtype: str
+    kind: Literal["flat", "array", "jagged"]
+    size: int = Field(default=1, ge=1)
+    count: int = Field(default=0, ge=0)
+    nan: int = Field(default=0, ge=0)
+    positive_infinity: int = Field(default=0, ge=0)
+    negative_infinity: int = Field(default=0, ge=0)
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    mean: float = 0.0
+    m2: float = Field(default=0.0, ge=0)
+    quantiles: dict[str, float] = {}
+    sketch: str = ""
+    lengths: Lengths | None = None
+
+    @field_validator("sketch")
+    @classmethod
+    def _readable(cls, sketch: str) -> str:
+        try:
+            _digest(sketch)
+        except (binascii.Error, IndexError, ValueError, RuntimeError) as error:
+            raise ValueError(f"not a quantile sketch: {error}") from None
+        return sketch
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the values (divided by their number)."""
+        return float(np.sqrt(self.m2 / self.count)) if self.count else 0.0
+
+    def quantile(self, q: float) -> float:
+        """The value below which the fraction ``q`` of the values lies, to sketch accuracy."""
+        return float(_digest(self.sketch).get_quantile(q)) if self.count else 0.0
+
+    def merge(self, other: BranchStatistics) -> BranchStatistics:
+        """The statistics of both sets of values together."""
+        if (self.dtype, self.kind, self.size) != (other.dtype, other.kind, other.size):
+            raise ValueError(f"cannot merge {self.dtype} {self.kind} with {other.dtype}")
+        count = self.count + other.count
+        shift = other.mean - self.mean
+        digest = _digest(self.sketch)
+        digest.merge(_digest(other.sketch))
+        lengths = None
+        if self.lengths and other.lengths:
+            lengths = self.lengths.merge(other.lengths)
+        return BranchStatistics(
+            dtype=self.dtype,
+            kind=self.kind,
+            size=self.size,
+            count=count,
+            nan=self.nan + other.nan,
+            positive_infinity=self.positive_infinity + other.positive_infinity,
+            negative_infinity=self.negative_infinity + other.negative_infinity,
+            minimum=min((v for v in (self.minimum, other.minimum) if v is not None), default=None),
+            maximum=max((v for v in (self.maximum, other.maximum) if v is not None), default=None),
+            mean=self.mean + shift * other.count / count if count else 0.0,
+            m2=self.m2 + other.m2 + shift**2 * self.count * other.count / max(count, 1),
+            quantiles=_table(digest),
+            sketch=_encode(digest),
+            lengths=lengths,
+        )
+
+
+def summarize(branch: Branch, column: Column) -> BranchStatistics:
+    """Statistics of one column; NaN and infinities are counted and left out of the rest."""
+    content = column.content if isinstance(column, Jagged) else column.reshape(-1)
+    nan = positive = negative = 0
+    values = content
+    if content.dtype.kind == "f":
+        finite = np.isfinite(content)
+        if not finite.all():
+            nan = int(np.isnan(content).sum())
+            positive = int(np.isposinf(content).sum())
+            negative = int(np.isneginf(content).sum())
+            values = content[finite]
+    digest = datasketches.tdigest_double(SKETCH_SIZE)
+    mean = m2 = 0.0
+    if len(values):
+        numbers = values.astype(np.float64)
+        digest.update(numbers)
+        mean = float(numbers.mean())
+        m2 = float(np.square(numbers - mean).sum())
+    lengths = None
+    if isinstance(column, Jagged):
+        found, events = np.unique(column.lengths, return_counts=True)
+        lengths = Lengths(counts=dict(zip(found.tolist(), events.tolist(), strict=True)))
+    kind: Literal["flat", "array", "jagged"] = (
+        "jagged" if branch.kind == "jagged" else "array" if branch.kind == "array" else "flat"
+    )
+    return BranchStatistics(
+        dtype=branch.dtype,
+        kind=kind,
+        size=branch.size,
+        count=len(values),
+        nan=nan,
+        positive_infinity=positive,
+        negative_infinity=negative,
+        minimum=_plain(values.min()) if len(values) else None,
+        maximum=_plain(values.max()) if len(values) else None,
+        mean=mean,
+        m2=m2,
+        quantiles=_table(digest),
+        sketch=_encode(digest),
+        lengths=lengths,
+    )
+
+
+def _plain(value: np.generic) -> int | float:
+    number = value.item()
+    return int(number) if isinstance(number, bool) else number
+
+
+def _digest(sketch: str) -> datasketches.tdigest_double:
+    if not sketch:
+        return datasketches.tdigest_double(SKETCH_SIZE)
+    return datasketches.tdigest_double.deserialize(base64.b64decode(sketch, validate=True))
+
+
+def _encode(digest: datasketches.tdigest_double) -> str:
+    return base64.b64encode(digest.serialize()).decode() if not digest.is_empty() else ""
+
+
+def _table(digest: datasketches.tdigest_double) -> dict[str, float]:
+    if digest.is_empty():
+        return {}
+    return {f"{q:g}": float(digest.get_quantile(q)) for q in QUANTILES}

@@ -1,0 +1,291 @@
+"""The stream: joins manifest, plan, source and transform into batches of numpy arrays.
+
+No framework here; the torch and tf rooms turn the same batches into their tensors.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdata_adapters.common.columns import Columns, concatenate_all, take_all
+from hepdata_adapters.common.config import DatasetConfig
+from hepdata_adapters.common.errors import ConfigError, ValueFault
+from hepdata_adapters.common.features import Layout, resolve
+from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
+from hepdata_adapters.common.plan import Chunk, Plan, PlanFile, UnitRange
+from hepdata_adapters.common.shard import Shard, Share
+from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.specs.compute import Progress, cached_specs, file_branches
+from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.split import SPLITS, SplitName, split_codes
+from hepdata_adapters.common.targets import labels_of, weights_of
+from hepdata_adapters.common.transform.build import build_transform
+from hepdata_adapters.common.transform.vector import VectorTransform
+
+MAX_GROUPS = 64
+PADDING_EVENT = -1
+Batch = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Everything known about a dataset before its events are read: pickles into workers."""
+
+    config: DatasetConfig
+    manifest: Manifest
+    layout: Layout
+    specs: Specs
+    transform: VectorTransform
+
+    @classmethod
+    def prepare(
+        cls,
+        config: DatasetConfig,
+        specs: Specs | None = None,
+        cache: Path | None = None,
+        progress: Progress | None = None,
+        transform: VectorTransform | None = None,
+    ) -> Dataset:
+        """Scan the files and find, check or make the specs.
+
+        transform: take this one (of a trained model) rather than building it from the specs.
+        """
+        manifest = build_manifest(config.samples)
+        layout = resolve(config, manifest)
+        if specs is None:
+            specs = cached_specs(config, manifest, layout, cache, progress)
+        else:
+            from hepdata_adapters.common.specs.model import Binding
+
+            wanted = Binding.of(manifest, config.split, layout.identity, layout.statistics)
+            specs.verify(wanted, "the given specs")
+        built = transform or build_transform(layout.features, specs)
+        return cls(config, manifest, layout, specs, built)
+
+    def groups(self, split: SplitName | None) -> list[list[PlanFile]]:
+        """The files as the plan mixes them: one a group, or one sample a group if many."""
+        files = [
+            PlanFile(number, self.specs.counts(number, split))
+            for number in range(len(self.manifest.files))
+        ]
+        if len(files) <= MAX_GROUPS:
+            return [[file] for file in files]
+        samples = [file.sample for file in self.manifest.files]
+        return [
+            [file for file, owner in zip(files, samples, strict=True) if owner == sample]
+            for sample in sorted(set(samples))
+        ]
+
+    def plan(
+        self,
+        split: SplitName | None,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        epoch: int,
+        canonical_ranks: int = 1,
+    ) -> Plan:
+        """The plan of an epoch; batch_size counts the rows of all ranks together."""
+        sampling = self.config.sampling
+        return Plan(
+            self.groups(split),
+            seed=seed,
+            epoch=epoch,
+            batch_size=batch_size,
+            chunk_size=sampling.chunk_size,
+            shuffle=shuffle,
+            canonical_ranks=canonical_ranks,
+            canonical_workers=sampling.canonical_workers,
+        )
+
+
+class EventStream:
+    """Reads the batches of a plan in one process. Open it where it is used, after any fork.
+
+    Batches are dicts of arrays with n rows: ``x (n, d)`` float32, ``mask (n, d)`` bool,
+    ``lengths (n, j)`` int32, ``label (n,)`` (if the samples have labels), ``weight (n,)``
+    float64, ``event (n, 2)`` int64: file number in the manifest, entry in the file.
+    """
+
+    def __init__(self, dataset: Dataset, split: SplitName | None) -> None:
+        self.dataset, self.split = dataset, split
+        self._sources: dict[int, Source] = {}
+        self._chunks: dict[int, tuple[Chunk, Batch]] = {}
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
+        self._chunks.clear()
+
+    def batches(
+        self, plan: Plan, shard: Shard, ledger: SharedLedger | None = None
+    ) -> Iterator[Batch]:
+        """The batches of one worker of one rank, in the order of the plan."""
+        counts = Ledger()
+        writer = f"{shard.rank}-{shard.worker}-{os.getpid()}-{next(_WRITERS)}"
+        try:
+            for number in shard.batches(plan.batches):
+                batch = self._batch(plan, shard.share(number, plan.rows(number)), counts)
+                if ledger:
+                    # before the batch is out: nobody comes back if the consumer stops here
+                    ledger.write(writer, counts)
+                yield batch
+        finally:
+            self._chunks.clear()
+
+    def _batch(self, plan: Plan, share: Share, ledger: Ledger) -> Batch:
+        parts = [
+            {
+                name: values[piece.first : piece.last]
+                for name, values in self._chunk(plan, piece.stream, piece.chunk).items()
+            }
+            for piece in plan.locate(share.batch, share.first, share.last)
+        ]
+        if share.padding:
+            parts.append(self._padding(share.padding))
+            ledger.add("padding rows for equal ranks", share.padding)
+        batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        self._note(batch.pop("dropped"), batch.pop("filled"), ledger)
+        ledger.add("events delivered", share.last - share.first)
+        return batch
+
+    def _note(self, dropped: NDArray[Any], filled: NDArray[Any], ledger: Ledger) -> None:
+        transform = self.dataset.transform
+        if dropped.any():
+            for column, feature in enumerate(transform.jagged):
+                values = dropped[:, column]
+                ledger.add("values beyond the pad length", values.sum(), feature.branch)
+                ledger.add(
+                    "events with values beyond the pad length", (values > 0).sum(), feature.branch
+                )
+        if filled.any():
+            for column, feature in enumerate(transform.features):
+                total = filled[:, column].sum()
+                ledger.add("values filled (NaN or infinity)", total, feature.branch)
+
+    def _padding(self, rows: int) -> Batch:
+        transform, layout = self.dataset.transform, self.dataset.layout
+        batch: Batch = {
+            "x": np.zeros((rows, transform.num_features), np.float32),
+            "mask": np.zeros((rows, transform.num_features), np.bool_),
+            "lengths": np.zeros((rows, len(transform.jagged)), np.int32),
+            "weight": np.zeros(rows, np.float64),
+            "event": np.full((rows, 2), PADDING_EVENT, np.int64),
+            "dropped": np.zeros((rows, len(transform.jagged)), np.int32),
+            "filled": np.zeros((rows, len(transform.features)), np.int32),
+        }
+        if layout.task:
+            batch["label"] = np.zeros(rows, label_dtype(self.dataset))
+        return batch
+
+    def _chunk(self, plan: Plan, stream: int, chunk: Chunk) -> Batch:
+        """A chunk read, transformed and shuffled; one is kept for each stream."""
+        if self._chunks.get(stream, (None,))[0] != chunk:
+            self._chunks.pop(stream, None)
+            self._chunks[stream] = (chunk, self._load(plan, chunk))
+        return self._chunks[stream][1]
+
+    def _load(self, plan: Plan, chunk: Chunk) -> Batch:
+        parts = [self._part(part) for part in plan.parts(chunk)]
+        merged: Batch = {
+            name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]
+        }
+        columns = concatenate_all([part for _, part in parts])
+        order = plan.order(chunk)
+        vectors = self._transformed(columns, merged["event"])
+        merged |= {
+            "x": vectors.x,
+            "mask": vectors.mask,
+            "lengths": vectors.lengths,
+            "dropped": vectors.dropped,
+            "filled": vectors.filled,
+        }
+        return {name: values[order] for name, values in merged.items()}
+
+    def _part(self, part: UnitRange) -> tuple[Batch, Columns]:
+        """The targets and the feature columns of a unit range."""
+        dataset = self.dataset
+        file = dataset.manifest.files[part.file]
+        columns = self._source(file).unit(file, part.unit)
+        start, stop = int(file.units[part.unit]), int(file.units[part.unit + 1])
+        rows = self._kept(file, start, stop, columns)[part.first : part.last]
+        entries = rows + start
+        sample = dataset.config.samples[file.sample]
+        targets: Batch = {
+            "event": np.stack([np.full(len(rows), part.file), entries], axis=1).astype(np.int64),
+            "weight": weights_of(sample, file, columns, rows, start),
+        }
+        if dataset.layout.task:
+            targets["label"] = labels_of(
+                sample, dataset.layout.task, file, columns, rows, start, label_dtype(dataset)
+            )
+        features = {name.branch: columns[name.branch] for name in dataset.transform.features}
+        return targets, take_all(features, rows)
+
+    def _kept(self, file: FileInfo, start: int, stop: int, columns: Columns) -> NDArray[np.int64]:
+        """Rows of a unit that belong to the split."""
+        if self.split is None:
+            return np.arange(stop - start)
+        layout = self.dataset.layout
+        codes = split_codes(self.dataset.config.split, layout.identity, file, start, stop, columns)
+        return np.flatnonzero(codes == SPLITS.index(self.split))
+
+    def _transformed(self, columns: Columns, events: NDArray[np.int64]) -> Any:
+        transform = self.dataset.transform
+        try:
+            return transform(columns)
+        except ValueFault:
+            fault = transform.faults(columns)[0]
+            number, entry = events[fault.row].tolist()
+            file = self.dataset.manifest.files[number]
+            policy = "overflow: truncate" if "at most" in fault.reason else "missing: mean"
+            raise ValueFault(
+                f"{fault.reason}; allow it with the feature's policy, such as {policy!r}",
+                file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
+            ) from None  # fmt: skip
+
+    def _source(self, file: FileInfo) -> Source:
+        """One source a sample, since samples may read different label and weight branches."""
+        dataset = self.dataset
+        if file.sample not in self._sources:
+            names = [
+                branch.name
+                for branch in file_branches(dataset.config, dataset.manifest, dataset.layout, file)
+            ]
+            self._sources[file.sample] = Source([*names, *dataset.layout.identity])
+        return self._sources[file.sample]
+
+
+def label_dtype(dataset: Dataset) -> np.dtype[Any]:
+    """int64 for classes; for regression the smallest float that holds the label exactly."""
+    if dataset.layout.task != "regression":
+        return np.dtype(np.int64)
+    dtypes = [dataset.specs.branches[name].dtype for name in dataset.layout.labels]
+    return np.result_type(np.float32, *dtypes)
+
+
+def check_split(split: str | None) -> None:
+    """Raise ConfigError for a name that is no split."""
+    if split is not None and split not in SPLITS:
+        raise ConfigError(f"split is one of {', '.join(SPLITS)} or None, not {split!r}")
+
+
+_WRITERS = itertools.count()

@@ -1,0 +1,42 @@
+"""PyTorch: datasets, Lightning modules and training.
+
+>>> from hepdata_adapters.torch import RootIterableDataset, RootDataModule
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hepdata_adapters.common.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from hepdata_adapters.torch.datamodule import RootDataModule
+    from hepdata_adapters.torch.dataset import RootIterableDataset
+    from hepdata_adapters.torch.models import FeedForward
+    from hepdata_adapters.torch.module import EventModule, Scorer
+
+__all__ = ["EventModule", "FeedForward", "RootDataModule", "RootIterableDataset", "Scorer"]
+
+_HOMES = {
+    "EventModule": "module",
+    "FeedForward": "models",
+    "RootDataModule": "datamodule",
+    "RootIterableDataset": "dataset",
+    "Scorer": "module",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("torch", "lightning", "torchmetrics"):
+            raise MissingExtraError(error.name, "torch") from None
+        raise
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,19 @@
+"""Batches of numpy arrays to tensors, without a copy where the memory allows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hepdata_adapters.common.stream import Batch
+
+TensorBatch = dict[str, torch.Tensor]
+
+
+def to_tensors(batch: Batch) -> TensorBatch:
+    """Each array as a tensor of the same dtype that shares its memory.
+
+    >>> to_tensors({"x": np.ones((2, 3), np.float32)})["x"].dtype
+    torch.float32
+    """
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in batch.items()}

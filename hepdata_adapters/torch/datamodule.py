@@ -1,0 +1,95 @@
+"""Train, validation and test loaders of one dataset, for Lightning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+from torch.utils.data import DataLoader
+
+from hepdata_adapters.common.ledger import Ledger
+from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.split import SplitName
+from hepdata_adapters.common.stream import Dataset
+from hepdata_adapters.torch.convert import TensorBatch
+from hepdata_adapters.torch.dataset import RootIterableDataset, Samples, as_config
+
+
+class RootDataModule(lightning.LightningDataModule):
+    """ROOT files for ``Trainer.fit``: 64 % training, 16 % validation, 20 % test by default.
+
+    Takes what `RootIterableDataset` takes. Training events are reshuffled each epoch (restarts
+    included), validation and test events come in file order. batch_size is per rank.
+
+    >>> from lightning import Trainer
+    >>> data = RootDataModule({"signal.root": 1, "background.root": 0})  # doctest: +SKIP
+    >>> Trainer().fit(module, data)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        samples: Samples | Dataset,
+        *,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        progress: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if isinstance(samples, Dataset):
+            self.prepared = samples
+        else:
+            config, folder = as_config(samples, options)
+            with progress_bar("computing specs", shown=progress) as report:
+                self.prepared = Dataset.prepare(config, None, folder, report)
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self._datasets: dict[SplitName, RootIterableDataset] = {}
+
+    @property
+    def num_features(self) -> int:
+        """d, the number of columns of ``x``."""
+        return self.prepared.transform.num_features
+
+    @property
+    def feature_names(self) -> list[str]:
+        return self.prepared.transform.feature_names
+
+    @property
+    def ledger(self) -> Ledger:
+        """What happened to the events of all splits so far."""
+        total = Ledger()
+        for dataset in self._datasets.values():
+            total.merge(dataset.ledger)
+        return total
+
+    def dataset(self, split: SplitName) -> RootIterableDataset:
+        """The dataset of a split; made once, when the ranks are known."""
+        if split not in self._datasets:
+            self._datasets[split] = RootIterableDataset.from_prepared(
+                self.prepared,
+                batch_size=self.batch_size,
+                split=split,
+                shuffle=split == "train",
+            )
+        return self._datasets[split]
+
+    def train_dataloader(self) -> DataLoader[TensorBatch]:
+        dataset = self.dataset("train")
+        if self.trainer is not None:
+            dataset.set_epoch(self.trainer.current_epoch)
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[TensorBatch]:
+        return self._loader("validation")
+
+    def test_dataloader(self) -> DataLoader[TensorBatch]:
+        return self._loader("test")
+
+    def _loader(self, split: SplitName) -> DataLoader[TensorBatch]:
+        workers = self.num_workers
+        # threads of an XRootD client or of fsspec do not survive a fork
+        context = "forkserver" if workers else None
+        return DataLoader(
+            self.dataset(split), batch_size=None, num_workers=workers,
+            multiprocessing_context=context,
+        )  # fmt: skip

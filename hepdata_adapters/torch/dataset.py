@@ -1,0 +1,224 @@
+"""ROOT files as a PyTorch iterable dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from hepdata_adapters.common.config import DatasetConfig, Sample, load_config, validated
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.plan import Plan
+from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.shard import Shard
+from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.split import SplitName
+from hepdata_adapters.common.stream import Dataset, EventStream, check_split
+from hepdata_adapters.torch.convert import TensorBatch, to_tensors
+
+Samples = (
+    str | Path | Sequence[str | Path | Sample] | Mapping[str, float | str] | Sample | DatasetConfig
+)
+
+
+class RootIterableDataset(IterableDataset[TensorBatch]):
+    """Streams the events of ROOT files as tensors, each event once an epoch.
+
+    samples: a path, glob or URL (``file.root:tree``), a list of them, a dict of path to label,
+    `Sample` objects, a `DatasetConfig`, or a YAML file.
+    batch_size: whole batches of this many events per rank (fast: use
+    ``DataLoader(dataset, batch_size=None)``), or None for single events.
+    split: ``"train"``, ``"validation"``, ``"test"``, or None for all events.
+    shuffle: by (seed, epoch), the samples mixed in proportion; without it, file order.
+    rank, world_size: by default from torch.distributed, else from RANK and WORLD_SIZE, else
+    one rank. Other arguments (``features``, ``exclude``, ``task``, …) are those of
+    `DatasetConfig`.
+
+    Batches hold ``x (n, d)`` float32, ``mask (n, d)`` bool (true = real value), ``lengths``
+    int32 (values kept of each jagged branch), ``label`` (if the samples have one), ``weight``
+    float64 and ``event (n, 2)`` int64 (file number in the manifest, entry in the file). With
+    several ranks, all get equally many rows: missing ones have weight 0 and event (-1, -1).
+
+    Raises ConfigError, DataError or SpecsError as soon as it is built: every file is opened
+    once, and the specs are read from the cache or made.
+
+    >>> import tempfile, uproot, numpy as np
+    >>> path = tempfile.mkdtemp() + "/met.root"
+    >>> with uproot.recreate(path) as file:
+    ...     _ = file.mktree("Events", {"MET": "float32"})
+    ...     file["Events"].extend({"MET": np.arange(5, dtype=np.float32)})
+    >>> dataset = RootIterableDataset(path, batch_size=2, shuffle=False, progress=False)
+    >>> len(dataset), dataset.feature_names, [len(batch["x"]) for batch in dataset]
+    (3, ['MET'], [2, 2, 1])
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        batch_size: int | None = None,
+        split: SplitName | None = None,
+        shuffle: bool = True,
+        seed: int | None = None,
+        epoch: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        specs: Specs | str | Path | None = None,
+        progress: bool = True,
+        **options: Any,
+    ) -> None:
+        check_split(split)
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1 or None, not {batch_size}")
+        config, folder = as_config(samples, options)
+        if isinstance(specs, str | Path):
+            config, specs = config.model_copy(update={"specs": str(specs)}), None
+        with progress_bar("computing specs", shown=progress) as report:
+            prepared = Dataset.prepare(config, specs, folder, report)
+        self._set(prepared, batch_size, split, shuffle, seed, epoch, rank, world_size)
+
+    @classmethod
+    def from_prepared(
+        cls,
+        prepared: Dataset,
+        *,
+        batch_size: int | None = None,
+        split: SplitName | None = None,
+        shuffle: bool = True,
+        seed: int | None = None,
+        epoch: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> RootIterableDataset:
+        """Another view (split, batch size, …) of a dataset that is scanned already."""
+        dataset = cls.__new__(cls)
+        dataset._set(prepared, batch_size, split, shuffle, seed, epoch, rank, world_size)
+        return dataset
+
+    def _set(
+        self,
+        prepared: Dataset,
+        batch_size: int | None,
+        split: SplitName | None,
+        shuffle: bool,
+        seed: int | None,
+        epoch: int,
+        rank: int | None,
+        world_size: int | None,
+    ) -> None:
+        self.prepared, self.batch_size, self.split = prepared, batch_size, split
+        self.shuffle, self.epoch = shuffle, epoch
+        self.seed = prepared.config.sampling.seed if seed is None else seed
+        self._rank, self._world_size = rank, world_size
+        self._ledger = SharedLedger()
+        Shard(*self.ranks)
+
+    @property
+    def config(self) -> DatasetConfig:
+        return self.prepared.config
+
+    @property
+    def specs(self) -> Specs:
+        return self.prepared.specs
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the d columns of ``x``."""
+        return self.prepared.transform.feature_names
+
+    @property
+    def num_features(self) -> int:
+        """d, the number of columns of ``x``."""
+        return self.prepared.transform.num_features
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """(rank, world_size): the arguments, else torch.distributed, else the environment."""
+        if self._world_size is not None or self._rank is not None:
+            return self._rank or 0, 1 if self._world_size is None else self._world_size
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was delivered, truncated, filled and padded so far, over all workers."""
+        total = self._ledger.read()
+        for file in self.prepared.manifest.empty:
+            total.add("files without events", 1, f"{file.url}:{file.tree}")
+        for branch in self.prepared.layout.excluded:
+            total.add("branches excluded", 1, branch)
+        return total
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass; the same epoch gives the same order."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches of this rank, or events for ``batch_size=None`` (padding rows included)."""
+        _, world_size = self.ranks
+        events = self.specs.events(self.split)
+        return -(-events // ((self.batch_size or 1) * world_size))
+
+    def __iter__(self) -> Iterator[TensorBatch]:
+        shard, plan = self._shard(), self.plan()
+        with EventStream(self.prepared, self.split) as stream:
+            for batch in stream.batches(plan, shard, self._ledger):
+                tensors = to_tensors(batch)
+                if self.batch_size is None:
+                    yield {name: values[0] for name, values in tensors.items()}
+                else:
+                    yield tensors
+
+    def plan(self) -> Plan:
+        """The plan of the present epoch, the same on all ranks and workers."""
+        _, world_size = self.ranks
+        return self.prepared.plan(
+            self.split,
+            batch_size=(self.batch_size or 1) * world_size,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            epoch=self.epoch,
+            canonical_ranks=world_size,
+        )
+
+    def _shard(self) -> Shard:
+        worker = get_worker_info()
+        if worker is None:
+            return Shard(*self.ranks)
+        return Shard(*self.ranks, worker.id, worker.num_workers)
+
+
+def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConfig, Path | None]:
+    """The config that the first argument of a dataset stands for, and its cache folder.
+
+    A YAML file has its cache beside it, all else the user's cache folder (None).
+    Raises ConfigError for an unknown option.
+    """
+    folder: Path | None = None
+    if isinstance(samples, str | Path) and Path(samples).suffix in (".yaml", ".yml"):
+        folder = Path(samples).resolve().parent / ".hepdata"
+        samples = load_config(samples)
+    if isinstance(samples, DatasetConfig):
+        document: dict[str, Any] = samples.model_dump()
+        kind = type(samples)
+    else:
+        document, kind = {"samples": _listed(samples)}, DatasetConfig
+    return validated(kind, document | dict(options), "arguments"), folder
+
+
+def _listed(samples: Any) -> list[Any]:
+    if isinstance(samples, Mapping):
+        return [{"files": path, "label": label} for path, label in samples.items()]
+    if isinstance(samples, str | Path):
+        return [{"files": samples}]
+    if isinstance(samples, Sample):
+        return [samples.model_dump()]
+    if samples and all(isinstance(sample, Sample) for sample in samples):
+        return [sample.model_dump() for sample in samples]
+    return [{"files": list(samples)}]
