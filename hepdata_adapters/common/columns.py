@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ class Jagged:
         """One Python list an event."""
         bounds = self.offsets.tolist()
         values = self.content.tolist()
-        return [values[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [values[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 Column = Array | Jagged

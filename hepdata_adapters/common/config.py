@@ -5,6 +5,7 @@ One pydantic model, read from YAML or built in Python. Unknown keys are errors.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -190,12 +191,14 @@ class ModelConfig(_Model):
 class TrainingConfig(_Model):
     """How long and how fast to train. workers: DataLoader processes per split."""
 
-    epochs: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=256, ge=1)
+    epochs: int = Field(default=60, ge=1)
+    batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0.0)
     weight_decay: float = Field(default=0.0, ge=0.0)
-    patience: int = Field(default=5, ge=1)
+    patience: int = Field(default=10, ge=1)
     workers: int = Field(default=0, ge=0)
+    accelerator: str = "auto"
+    devices: int = Field(default=1, ge=1)
     seed: int = 0
 
 
@@ -218,7 +221,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes")
     try:
-        document = yaml.load(path.read_text(), Loader=_PlainLoader)
+        document = read_yaml(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not readable as YAML: {_one_line(error)}") from None
     if not isinstance(document, dict):
@@ -244,13 +247,13 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
     ...
     hepdata_adapters.common.errors.ConfigError: --set samples.0=x: there is no 'samples'
     """
-    changed: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(document)))
+    changed: dict[str, Any] = copy.deepcopy(dict(document))
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not all(path.split(".")):
             raise ConfigError(f"--set {assignment}: write key.sub=value")
         try:
-            value = yaml.load(text, Loader=_PlainLoader)
+            value = read_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {assignment}: {_one_line(error)}") from None
         target: Any = changed
@@ -276,13 +279,21 @@ def _item(target: Any, number: str, assignment: str) -> Any:
     return target[int(number)]
 
 
+def read_yaml(text: str) -> Any:
+    """One YAML document of plain values; raises yaml.YAMLError."""
+    loader = _PlainLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 class _PlainLoader(yaml.SafeLoader):
     """Safe YAML without aliases (which can blow up a small file) and without repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()
-            raise yaml.YAMLError(f"aliases are not supported{event.start_mark}")
+            raise yaml.YAMLError("aliases are not supported")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:

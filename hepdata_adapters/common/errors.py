@@ -12,7 +12,7 @@
         ├── TreeError            no such tree, or several and none was named
         ├── BranchError          no such branch, or one of a kind that is not read
         ├── SchemaError          files of one dataset disagree about a branch
-        └── ValueFault           a value that the policy of its feature does not allow
+        └── InvalidValueError           a value that the policy of its feature does not allow
 
 The command line turns ``ConfigError`` into exit code 2 and all others into exit code 1.
 """
@@ -40,8 +40,7 @@ class MissingExtraError(HepDataError):
 
     def __init__(self, module: str, extra: str) -> None:
         super().__init__(
-            f"{module!r} is not installed. Install it with: "
-            f'pip install "hepdata-adapters[{extra}]"'
+            f'{module!r} is not installed. Install it with: pip install "hepdata-adapters[{extra}]"'
         )
 
 
@@ -95,7 +94,7 @@ class SchemaError(DataError):
     """Two files of one dataset disagree about a branch."""
 
 
-class ValueFault(DataError):
+class InvalidValueError(DataError):
     """A value (NaN, infinity, overlong list, label) that its policy does not allow."""
 
 

@@ -73,7 +73,7 @@ def resolve(config: DatasetConfig, manifest: Manifest) -> Layout:
     identity = identity_branches(config.split, manifest)
     excluded: dict[str, str] = {}
     if config.features == "*":
-        reserved = {name: "identity of the event" for name in (*IDENTITY, *identity)}
+        reserved = dict.fromkeys((*IDENTITY, *identity), "identity of the event")
         reserved |= dict.fromkeys(weights, "weight") | dict.fromkeys(labels, "label")
         chosen = _all_features(config, manifest, reserved, excluded)
     else:

@@ -11,10 +11,12 @@ import os
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
-from typing import Literal
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 Kind = Literal[
     "events delivered",
@@ -49,6 +51,25 @@ class Ledger:
         """Add all counts of another ledger."""
         for kind, places in other._counts.items():
             self._counts.setdefault(kind, Counter()).update(places)
+
+    def add_vectors(
+        self,
+        dropped: NDArray[Any],
+        filled: NDArray[Any],
+        jagged: Sequence[str],
+        branches: Sequence[str],
+    ) -> None:
+        """Add what a transform truncated and filled.
+
+        dropped: ``(n, j)``, one column a jagged branch. filled: ``(n, f)``, one a branch.
+        """
+        if dropped.any():
+            for values, name in zip(dropped.T, jagged, strict=True):
+                self.add("values beyond the pad length", values.sum(), name)
+                self.add("events with values beyond the pad length", (values > 0).sum(), name)
+        if filled.any():
+            for values, name in zip(filled.T, branches, strict=True):
+                self.add("values filled (NaN or infinity)", values.sum(), name)
 
     def count(self, kind: Kind, place: str | None = None) -> int:
         """The count of a kind, at one place or over all of them."""

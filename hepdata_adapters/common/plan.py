@@ -204,9 +204,7 @@ class Plan:
 
     def parts(self, chunk: Chunk) -> list[UnitRange]:
         """The unit ranges whose events, one after the other, make up a chunk."""
-        bounds = zip(
-            self._shares.before(chunk.start), self._shares.before(chunk.stop), strict=True
-        )
+        bounds = zip(self._shares.before(chunk.start), self._shares.before(chunk.stop), strict=True)
         return [
             part
             for group, (first, last) in zip(self._groups, bounds, strict=True)

@@ -27,6 +27,10 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:,.0f} events/s" if speed else "")
 
 
+def _silent(done: int, total: int) -> None:
+    """Report nothing."""
+
+
 @contextmanager
 def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A callback ``report(done, total)`` that draws a bar on a terminal, one line elsewhere.
@@ -34,7 +38,7 @@ def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, i
     The bar appears with the first report: work that is not needed shows nothing.
     """
     if not shown:
-        yield lambda done, total: None
+        yield _silent
         return
     console = Console(file=sys.stderr)
     bar = Progress(
@@ -55,4 +59,3 @@ def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, i
     finally:
         if bar.live.is_started:
             bar.stop()
-

@@ -135,7 +135,9 @@ def _from_form(name: str, form: Any, typenames: dict[str, str]) -> Iterable[Bran
     import awkward as ak
 
     typename = typenames.get(name) or str(form.type)
-    inner = form.content if isinstance(form, ak.forms.ListOffsetForm | ak.forms.RegularForm) else None
+    inner = (
+        form.content if isinstance(form, ak.forms.ListOffsetForm | ak.forms.RegularForm) else None
+    )
     if isinstance(form, ak.forms.NumpyForm) and not form.inner_shape:
         yield Branch(name, "flat", form.primitive, typename=typename)
     elif form.parameter("__array__") in ("string", "bytestring"):
@@ -161,4 +163,4 @@ def _from_form(name: str, form: Any, typenames: dict[str, str]) -> Iterable[Bran
 
 
 def _native(dtype: Any) -> str:
-    return np.dtype(dtype).newbyteorder("=").name
+    return str(np.dtype(dtype).newbyteorder("=").name)

@@ -40,7 +40,7 @@ class Shard:
                 raise ConfigError(f"{name} {index} is not among {count} (0 to {count - 1})")
 
     def share(self, batch: int, rows: int) -> Share:
-        """This rank's rows of a global batch of ``rows`` rows; all ranks get equally many.
+        """The rank's rows of a global batch of ``rows`` rows; all ranks get equally many.
 
         >>> [Shard(rank, 3).share(0, 7) for rank in (0, 1, 2)]  # doctest: +NORMALIZE_WHITESPACE
         [Share(batch=0, first=0, last=3, padding=0), Share(batch=0, first=3, last=6, padding=0),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.columns import Columns, concatenate_all, take_all
 from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.errors import ConfigError, ValueFault
+from hepdata_adapters.common.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.features import Layout, resolve
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
@@ -163,23 +163,14 @@ class EventStream:
             parts.append(self._padding(share.padding))
             ledger.add("padding rows for equal ranks", share.padding)
         batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        self._note(batch.pop("dropped"), batch.pop("filled"), ledger)
+        transform = self.dataset.transform
+        ledger.add_vectors(
+            batch.pop("dropped"), batch.pop("filled"),
+            [feature.branch for feature in transform.jagged],
+            [feature.branch for feature in transform.features],
+        )  # fmt: skip
         ledger.add("events delivered", share.last - share.first)
         return batch
-
-    def _note(self, dropped: NDArray[Any], filled: NDArray[Any], ledger: Ledger) -> None:
-        transform = self.dataset.transform
-        if dropped.any():
-            for column, feature in enumerate(transform.jagged):
-                values = dropped[:, column]
-                ledger.add("values beyond the pad length", values.sum(), feature.branch)
-                ledger.add(
-                    "events with values beyond the pad length", (values > 0).sum(), feature.branch
-                )
-        if filled.any():
-            for column, feature in enumerate(transform.features):
-                total = filled[:, column].sum()
-                ledger.add("values filled (NaN or infinity)", total, feature.branch)
 
     def _padding(self, rows: int) -> Batch:
         transform, layout = self.dataset.transform, self.dataset.layout
@@ -252,12 +243,12 @@ class EventStream:
         transform = self.dataset.transform
         try:
             return transform(columns)
-        except ValueFault:
+        except InvalidValueError:
             fault = transform.faults(columns)[0]
             number, entry = events[fault.row].tolist()
             file = self.dataset.manifest.files[number]
             policy = "overflow: truncate" if "at most" in fault.reason else "missing: mean"
-            raise ValueFault(
+            raise InvalidValueError(
                 f"{fault.reason}; allow it with the feature's policy, such as {policy!r}",
                 file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
             ) from None  # fmt: skip

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.columns import Column, Jagged
 from hepdata_adapters.common.config import Sample, Task
-from hepdata_adapters.common.errors import ValueFault
+from hepdata_adapters.common.errors import InvalidValueError
 from hepdata_adapters.common.manifest import FileInfo
 
 
@@ -25,7 +25,7 @@ def labels_of(
 ) -> NDArray[Any]:
     """Labels of the ``rows`` of a unit that starts at entry ``start``, ``(n,)``.
 
-    Raises ValueFault for NaN, and for a class that is not a whole number from 0.
+    Raises InvalidValueError for NaN, and for a class that is not a whole number from 0.
     """
     if not isinstance(sample.label, str):
         return np.full(len(rows), sample.label, dtype)
@@ -49,7 +49,7 @@ def weights_of(
     rows: NDArray[np.int64],
     start: int,
 ) -> NDArray[np.float64]:
-    """Event weights, ``(n,)`` float64, sign kept; raises ValueFault for NaN and infinity."""
+    """Event weights, ``(n,)`` float64, sign kept; raises InvalidValueError for NaN and infinity."""
     name = sample.weight.branch
     if name is None:
         return np.full(len(rows), sample.weight.constant)
@@ -75,7 +75,7 @@ def _refuse(
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         entry = int(rows[first]) + start
-        raise ValueFault(
+        raise InvalidValueError(
             f"{rule}, not {values[first]}",
             file=file.url, tree=file.tree, branch=branch, entries=(entry, entry + 1),
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -74,9 +75,6 @@ class RootDataModule(lightning.LightningDataModule):
         return self._datasets[split]
 
     def train_dataloader(self) -> DataLoader[TensorBatch]:
-        dataset = self.dataset("train")
-        if self.trainer is not None:
-            dataset.set_epoch(self.trainer.current_epoch)
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[TensorBatch]:
@@ -87,9 +85,29 @@ class RootDataModule(lightning.LightningDataModule):
 
     def _loader(self, split: SplitName) -> DataLoader[TensorBatch]:
         workers = self.num_workers
-        # threads of an XRootD client or of fsspec do not survive a fork
-        context = "forkserver" if workers else None
-        return DataLoader(
-            self.dataset(split), batch_size=None, num_workers=workers,
-            multiprocessing_context=context,
-        )  # fmt: skip
+        return EpochLoader(
+            self.dataset(split),
+            lambda: self.trainer.current_epoch if self.trainer else 0,
+            batch_size=None,
+            num_workers=workers,
+            # threads of an XRootD client or of fsspec do not survive a fork
+            multiprocessing_context="forkserver" if workers else None,
+            persistent_workers=workers > 0,
+        )
+
+
+class EpochLoader(DataLoader[TensorBatch]):
+    """A DataLoader that tells its dataset the epoch of the trainer before each pass.
+
+    Lightning does this for samplers, which iterable datasets do not have.
+    """
+
+    def __init__(
+        self, dataset: RootIterableDataset, epoch: Callable[[], int], **options: Any
+    ) -> None:
+        super().__init__(dataset, **options)
+        self._events, self._current_epoch = dataset, epoch
+
+    def __iter__(self) -> Any:
+        self._events.set_epoch(self._current_epoch())
+        return super().__iter__()

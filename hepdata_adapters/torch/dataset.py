@@ -112,7 +112,9 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         world_size: int | None,
     ) -> None:
         self.prepared, self.batch_size, self.split = prepared, batch_size, split
-        self.shuffle, self.epoch = shuffle, epoch
+        self.shuffle = shuffle
+        # in shared memory, so that persistent workers see `set_epoch`
+        self._epoch = torch.tensor(epoch).share_memory_()  # type: ignore[no-untyped-call]
         self.seed = prepared.config.sampling.seed if seed is None else seed
         self._rank, self._world_size = rank, world_size
         self._ledger = SharedLedger()
@@ -155,9 +157,14 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
             total.add("branches excluded", 1, branch)
         return total
 
+    @property
+    def epoch(self) -> int:
+        """The epoch whose order the next pass follows."""
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass; the same epoch gives the same order."""
-        self.epoch = epoch
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         """Batches of this rank, or events for ``batch_size=None`` (padding rows included)."""

@@ -112,7 +112,9 @@ class Specs(_Model):
             raise SpecsError(f"specs file {path} is corrupt: its hash does not fit its contents")
         missing = set(specs.binding.branches) - specs.branches.keys()
         if missing:
-            raise SpecsError(f"specs file {path} is corrupt: no statistics of {sorted(missing)[0]!r}")
+            raise SpecsError(
+                f"specs file {path} is corrupt: no statistics of {sorted(missing)[0]!r}"
+            )
         return specs
 
     def save(self, path: str | Path) -> None:
@@ -152,7 +154,8 @@ class Specs(_Model):
         """Events of a split (or all) in each unit of a file, ``(units,)`` int64."""
         record = self.binding.files[file]
         if split is None:
-            return np.diff(np.array(record.units, np.int64))
+            units = np.array(record.units, np.int64)
+            return units[1:] - units[:-1]
         return np.array(record.counts[split], np.int64)
 
     def events(self, split: SplitName | None = None) -> int:
@@ -173,8 +176,7 @@ def _file_differences(old: Sequence[FileRecord], new: Sequence[FileRecord]) -> l
     for name in after.keys() & before.keys():
         if after[name].entries != before[name].entries:
             found.append(
-                f"{after[name].url} has {after[name].entries} entries, "
-                f"had {before[name].entries}"
+                f"{after[name].url} has {after[name].entries} entries, had {before[name].entries}"
             )
         elif after[name].key() != before[name].key():
             found.append(f"{after[name].url} has other clusters")

@@ -51,9 +51,7 @@ class Lengths(BaseModel):
 
     def merge(self, other: Lengths) -> Lengths:
         names = sorted(self.counts.keys() | other.counts.keys())
-        return Lengths(
-            counts={n: self.counts.get(n, 0) + other.counts.get(n, 0) for n in names}
-        )
+        return Lengths(counts={n: self.counts.get(n, 0) + other.counts.get(n, 0) for n in names})
 
 
 class BranchStatistics(BaseModel):

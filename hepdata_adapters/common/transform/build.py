@@ -15,8 +15,7 @@ def build_transform(features: tuple[ResolvedFeature, ...], specs: Specs) -> Vect
     """The transform of a dataset, in the order of its features."""
     return VectorTransform(
         features=tuple(
-            feature_transform(feature, specs.branches[feature.branch.name])
-            for feature in features
+            feature_transform(feature, specs.branches[feature.branch.name]) for feature in features
         )
     )
 

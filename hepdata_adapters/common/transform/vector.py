@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hepdata_adapters.common.columns import Array, Column, Jagged, ranges
-from hepdata_adapters.common.errors import ValueFault
+from hepdata_adapters.common.columns import Array, Column, Jagged, offsets_from_lengths, ranges
+from hepdata_adapters.common.errors import InvalidValueError
 
 PAD_VALUE = 0.0
 
@@ -153,7 +153,7 @@ class VectorTransform(BaseModel):
     def __call__(self, columns: Mapping[str, Column]) -> Vectors:
         """Transform n events.
 
-        Raises ValueFault for the first value its policy forbids (see `faults`).
+        Raises InvalidValueError for the first value its policy forbids (see `faults`).
         """
         n = len(columns[self.features[0].branch])
         x = np.full((n, self.num_features), PAD_VALUE, np.float32)
@@ -189,7 +189,7 @@ class VectorTransform(BaseModel):
     def _refuse(self, columns: Mapping[str, Column], feature: FeatureTransform) -> None:
         """Raise for the first fault of this branch, if its policy makes it one."""
         for fault in self.model_copy(update={"features": (feature,)}).faults(columns):
-            raise ValueFault(
+            raise InvalidValueError(
                 f"{fault.reason} (event {fault.row} of those given); "
                 f"see the 'missing' and 'overflow' policies",
                 branch=fault.branch,
@@ -215,8 +215,8 @@ def _rows_with(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.intp]:
 def _count_rows(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Flags set in each row (event) of the column."""
     if isinstance(column, Jagged):
-        before = np.concatenate(([0], np.cumsum(flags)))
-        return np.diff(before[column.offsets])
+        before = offsets_from_lengths(flags)
+        return before[column.offsets[1:]] - before[column.offsets[:-1]]
     return flags.reshape(len(column), -1).sum(axis=1, dtype=np.int64)
 
 
@@ -238,9 +238,7 @@ class _Padding:
         self._width = 0
         self._found: tuple[Array, Array, Array, Array] | None = None
 
-    def indices(
-        self, offsets: NDArray[np.int64], width: int
-    ) -> tuple[Array, Array, Array, Array]:
+    def indices(self, offsets: NDArray[np.int64], width: int) -> tuple[Array, Array, Array, Array]:
         """(rows, positions, sources) of the values kept, and how many are kept in each row."""
         if self._found and self._width == width and np.array_equal(self._offsets, offsets):  # type: ignore[arg-type]
             return self._found

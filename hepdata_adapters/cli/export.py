@@ -1,0 +1,35 @@
+"""``export``: a run as an archive that a server loads."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hepdata_adapters.cli.arguments import RunFolder
+
+
+class Format(StrEnum):
+    """Kinds of archives."""
+
+    torchserve = "torchserve"
+
+
+def export(
+    run: RunFolder,
+    format: Annotated[Format, typer.Option("--format", help="Kind of archive.")],  # noqa: A002
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder; RUN/torchserve by default.")
+    ] = None,
+) -> None:
+    """Write weights, transform and golden events as one archive that takes raw events."""
+    from hepdata_serving.torchserve.from_run import export_run
+
+    from hepdata_adapters.torch.run import load_run
+
+    folder = output or run / format.value
+    archive = export_run(load_run(run), folder)
+    print(f"{archive}: {archive.stat().st_size:,} bytes")
+    print(f"serve it with: hepdata-adapters serve {folder}")

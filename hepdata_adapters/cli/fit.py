@@ -1,0 +1,46 @@
+"""``fit``: train a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hepdata_adapters.cli.arguments import Config, Set
+
+
+def fit(
+    config: Config,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Run folder; runs/NAME by default.")
+    ] = None,
+    overrides: Set = [],  # noqa: B006 (typer reads the default)
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder.")] = False,
+) -> None:
+    """Train, evaluate and draw; everything goes to the run folder."""
+    from hepdata_adapters.common.config import load_config
+    from hepdata_adapters.torch.train import fit as train
+
+    parsed = load_config(config, overrides)
+    folder = output or Path("runs") / parsed.name
+    show_metrics(train(parsed, folder, overwrite=overwrite), folder)
+
+
+def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
+    """A table of the metrics of each split, the ledger, and where the files are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    splits = {name: metrics[name] for name in ("train", "validation", "test")}
+    names = [key for key in next(iter(splits.values())) if key != "events"]
+    table = Table(box=None, pad_edge=False)
+    for title in ("split", "events", *names):
+        table.add_column(title, justify="left" if title == "split" else "right")
+    for split, values in splits.items():
+        cells = [f"{values[name]:.4f}" if name in values else "" for name in names]
+        table.add_row(split, f"{int(values['events']):,}", *cells)
+    console = Console()
+    console.print(table, highlight=False)
+    console.print(f"ledger of the evaluation:\n{metrics['ledger']}", highlight=False, markup=False)
+    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)

@@ -1,0 +1,114 @@
+"""``inspect``: what is in a ROOT file."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+SAMPLED = 10_000
+
+
+def inspect(
+    file: Annotated[str, typer.Argument(help="Path or URL of a ROOT file, or FILE:TREE.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show trees, branches, kinds, entries, and how long jagged branches are."""
+    found = describe_file(file)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    _show(found)
+
+
+def describe_file(name: str) -> dict[str, Any]:
+    """Trees of a file with their branches; lengths are those of the first events."""
+    from hepdata_adapters.common.errors import TreeError
+    from hepdata_adapters.common.manifest import scan_file
+    from hepdata_adapters.common.remote import open_root, split_tree
+    from hepdata_adapters.common.schema import tree_names
+
+    url, wanted = split_tree(name)
+    with open_root(url) as directory:
+        trees = [wanted] if wanted else tree_names(directory)
+        size, uuid = directory.file.fEND, str(directory.file.uuid)
+    if not trees:
+        raise TreeError("the file holds no TTree and no RNTuple", file=url)
+    return {
+        "file": url,
+        "uuid": uuid,
+        "bytes": size,
+        "trees": [_describe_tree(scan_file(0, url, tree)) for tree in trees],
+    }
+
+
+def _describe_tree(file: Any) -> dict[str, Any]:
+    from hepdata_adapters.common.source import Source
+
+    entries = min(file.entries, SAMPLED)
+    jagged = [branch.name for branch in file.schema.values() if branch.kind == "jagged"]
+    lengths: dict[str, Any] = {}
+    if jagged and entries:
+        with Source(jagged) as source:
+            columns = source.read(file, 0, entries)
+        lengths = {name: _lengths(columns[name]) for name in jagged}
+    return {
+        "tree": file.tree,
+        "entries": file.entries,
+        "clusters": len(file.units) - 1,
+        "lengths_of_first": entries if jagged else 0,
+        "branches": [
+            {
+                "name": branch.name,
+                "kind": branch.kind,
+                "dtype": branch.dtype,
+                "type": branch.typename,
+                **({"size": branch.size} if branch.kind == "array" else {}),
+                **({"length": lengths[branch.name]} if branch.name in lengths else {}),
+            }
+            for branch in file.schema.values()
+        ],
+    }
+
+
+def _lengths(column: Any) -> dict[str, float]:
+    import numpy as np
+
+    found = column.lengths
+    return {
+        "min": int(found.min()),
+        "mean": round(float(found.mean()), 3),
+        "quantile99": int(np.quantile(found, 0.99, method="inverted_cdf")),
+        "max": int(found.max()),
+    }
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"{found['file']}  {found['bytes']:,} bytes", highlight=False, soft_wrap=True)
+    for tree in found["trees"]:
+        kinds = [branch["kind"] for branch in tree["branches"]]
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        console.print(
+            f"\n{tree['tree']}: {tree['entries']:,} entries in {tree['clusters']} read unit(s), "
+            f"{counts or 'no branches'}",
+            highlight=False,
+        )
+        table = Table(box=None, pad_edge=False)
+        for title in ("branch", "kind", "type", "values per event (mean, 99 %, max)"):
+            table.add_column(title)
+        for branch in tree["branches"]:
+            length = branch.get("length")
+            summary = (
+                f"{length['mean']:g}, {length['quantile99']}, {length['max']}" if length
+                else str(branch.get("size", ""))
+            )  # fmt: skip
+            dtype = branch["dtype"] or branch["type"]
+            table.add_row(branch["name"], branch["kind"], dtype, summary)
+        console.print(table, highlight=False, markup=False)
+        if 0 < tree["lengths_of_first"] < tree["entries"]:
+            console.print(f"lengths are those of the first {tree['lengths_of_first']:,} events")

@@ -1,0 +1,92 @@
+"""``hepdata-adapters``: the commands, and how errors leave the program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import Exit, TyperException
+
+from hepdata_adapters.cli.evaluate import evaluate
+from hepdata_adapters.cli.export import export
+from hepdata_adapters.cli.fit import fit
+from hepdata_adapters.cli.inspect import inspect
+from hepdata_adapters.cli.predict import predict
+from hepdata_adapters.cli.serve import serve
+from hepdata_adapters.cli.specs import specs
+from hepdata_adapters.cli.validate import validate
+from hepdata_adapters.common.errors import ConfigError, HepDataError
+
+PROGRAM = "hepdata-adapters"
+USAGE, FAULT = 2, 1
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Stream ROOT files into machine learning: inspect, train, export and serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+) -> None:
+    """Stream ROOT files into machine learning: inspect, train, export and serve."""
+
+
+for command in (inspect, validate, specs, fit, evaluate, export, serve, predict):
+    app.command()(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code.
+
+    0 success, 1 a fault of the data or of the environment, 2 bad usage or a bad config,
+    130 interrupted. Errors are one line on stderr; ``--debug`` anywhere shows tracebacks.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        code = typer.main.get_command(app).main(given, PROGRAM, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except Exit as error:
+        return int(error.exit_code)
+    except TyperException as error:
+        if debug:
+            raise
+        message = " ".join(error.format_message().split())
+        if not message:  # no arguments: the help was shown
+            return USAGE
+        return _fail(f"{message} (see {PROGRAM} {' '.join(given[:1])} --help)", USAGE)
+    except HepDataError as error:
+        if debug:
+            raise
+        return _fail(str(error), USAGE if isinstance(error, ConfigError) else FAULT)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone, as in `… | head`
+        return FAULT
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split())
+        return _fail(f"unexpected {type(error).__name__}: {text} (--debug shows where)", FAULT)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    return code
+
+
+def run() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

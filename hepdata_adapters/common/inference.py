@@ -1,0 +1,91 @@
+"""Reading files for a trained model: units in input order, with the identity of each event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdata_adapters.common.columns import Array, Columns
+from hepdata_adapters.common.config import Sample, Split
+from hepdata_adapters.common.errors import InvalidValueError, SchemaError
+from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
+from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.split import identity_branches
+from hepdata_adapters.common.transform.vector import Vectors, VectorTransform
+
+
+@dataclass(frozen=True, eq=False)
+class RawEvents:
+    """The events of one unit: identity and raw columns, ``(n,)`` each.
+
+    identity: ``file`` (number in the manifest), ``entry``, and run, luminosityBlock, event
+    where the files have them.
+    """
+
+    file: FileInfo
+    start: int
+    identity: dict[str, Array]
+    columns: Columns
+
+
+def scan_inputs(files: Sequence[str], transform: VectorTransform) -> Manifest:
+    """The manifest of files to predict; raises SchemaError where they do not fit the model."""
+    manifest = build_manifest([Sample(files=tuple(files))])
+    for feature in transform.features:
+        for file in manifest.files:
+            branch = file.branch(feature.branch)
+            size = feature.width if feature.kind == "array" else 1
+            if (branch.kind, branch.dtype, branch.size) != (feature.kind, feature.dtype, size):
+                raise SchemaError(
+                    f"is {branch.describe()}, the model was trained on "
+                    f"{feature.dtype} ({feature.kind})",
+                    file=file.url, tree=file.tree, branch=feature.branch,
+                )  # fmt: skip
+    return manifest
+
+
+def raw_events(manifest: Manifest, transform: VectorTransform) -> Iterator[RawEvents]:
+    """All events, unit by unit, in input order."""
+    names = [feature.branch for feature in transform.features]
+    identity = identity_branches(Split(), manifest)
+    with Source([*names, *identity]) as source:
+        for number, file in enumerate(manifest.files):
+            for start, stop in zip(file.units[:-1].tolist(), file.units[1:].tolist(), strict=True):
+                columns = source.read(file, start, stop)
+                event: dict[str, Array] = {
+                    "file": np.full(stop - start, number, np.int32),
+                    "entry": np.arange(start, stop, dtype=np.int64),
+                }
+                event |= {
+                    name: column
+                    for name in identity
+                    if isinstance(column := columns[name], np.ndarray)
+                }
+                yield RawEvents(file, start, event, {name: columns[name] for name in names})
+
+
+def transformed(events: RawEvents, transform: VectorTransform) -> Vectors:
+    """The vectors of a unit; a fault names file and entry."""
+    faults = transform.faults(events.columns)
+    if faults:
+        raise located(faults[0].reason, events.file, events.start + faults[0].row)
+    return transform(events.columns)
+
+
+def located(reason: str, file: FileInfo, entry: int) -> InvalidValueError:
+    """A InvalidValueError with the place of one event."""
+    return InvalidValueError(reason, file=file.url, tree=file.tree, entries=(entry, entry + 1))
+
+
+def score_columns(scores: NDArray[np.float32], names: Sequence[str]) -> dict[str, Array]:
+    """Scores ``(n,)`` or ``(n, classes)`` as one column an output.
+
+    >>> list(score_columns(np.zeros((2, 2), np.float32), ["ttH", "QCD"]))
+    ['score_ttH', 'score_QCD']
+    """
+    if scores.ndim == 1:
+        return {"score": scores}
+    return {f"score_{name}": scores[:, i] for i, name in enumerate(names)}

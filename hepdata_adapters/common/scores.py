@@ -1,0 +1,99 @@
+"""Writing scores: one row an event, to ROOT or Parquet, as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from hepdata_adapters.common.columns import Array
+from hepdata_adapters.common.errors import ConfigError, MissingExtraError
+
+TREE = "scores"
+
+
+class _Sink(Protocol):
+    def write(self, columns: Mapping[str, Array]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ScoreWriter:
+    """Writes columns to ``.root`` (tree ``scores``) or ``.parquet``.
+
+    The file appears under its name when it is complete; an error leaves nothing behind.
+
+    >>> import tempfile, numpy as np, uproot
+    >>> path = Path(tempfile.mkdtemp()) / "scores.root"
+    >>> with ScoreWriter(path) as writer:
+    ...     writer.write({"entry": np.arange(2), "score": np.array([0.1, 0.9])})
+    >>> uproot.open(path)["scores"]["score"].array().tolist()
+    [0.1, 0.9]
+    """
+
+    def __init__(self, path: Path) -> None:
+        sinks: dict[str, type[_RootSink] | type[_ParquetSink]] = {
+            ".root": _RootSink,
+            ".parquet": _ParquetSink,
+        }
+        if path.suffix not in sinks:
+            raise ConfigError(f"scores go to .root or .parquet files, not {str(path)!r}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+        self._sink: _Sink = sinks[path.suffix](self._partial)
+
+    def write(self, columns: Mapping[str, Array]) -> None:
+        """Append rows; all calls must give the same columns."""
+        self._sink.write(columns)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._sink.close()
+        if error is None:
+            os.replace(self._partial, self._path)
+        else:
+            with suppress(FileNotFoundError):
+                self._partial.unlink()
+
+
+class _RootSink:
+    def __init__(self, path: Path) -> None:
+        import uproot
+
+        self._file = uproot.recreate(path)
+        self._tree: Any = None
+
+    def write(self, columns: Mapping[str, Array]) -> None:
+        if self._tree is None:
+            types = {name: values.dtype for name, values in columns.items()}
+            self._tree = self._file.mktree(TREE, types)
+        self._tree.extend(dict(columns))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _ParquetSink:
+    def __init__(self, path: Path) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise MissingExtraError("pyarrow", "parquet") from None
+        self._pyarrow, self._path = pyarrow, path
+        self._writer: Any = None
+
+    def write(self, columns: Mapping[str, Array]) -> None:
+        table = self._pyarrow.table(dict(columns))
+        if self._writer is None:
+            self._writer = self._pyarrow.parquet.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,168 @@
+"""A run folder: everything a training leaves behind, and what `evaluate` and `export` need."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import ValidationError
+
+from hepdata_adapters.common.config import RunConfig, Task, load_config
+from hepdata_adapters.common.errors import ConfigError, FileError
+from hepdata_adapters.common.events import events_from_columns
+from hepdata_adapters.common.remote import is_remote
+from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.stream import Dataset
+from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.torch.models import build_model
+from hepdata_adapters.torch.module import Scorer
+
+CHECKPOINT = "checkpoint.ckpt"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained model: its folder, config, specs, transform and scorer (in eval mode)."""
+
+    folder: Path
+    config: RunConfig
+    specs: Specs
+    transform: VectorTransform
+    task: Task
+    class_names: list[str]
+    scorer: Scorer
+
+    def prepare(self) -> Dataset:
+        """The data of the training, checked against the specs."""
+        return Dataset.prepare(self.config, self.specs, transform=self.transform)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder written by ``fit``.
+
+    Raises FileError if it is incomplete, ConfigError or SpecsError if a part is corrupt. A model
+    made by the user's factory runs the user's code; weights are loaded without unpickling
+    anything else.
+    """
+    folder = Path(folder)
+    for name in ("config.yaml", "specs.json", "transform.json", "task.json", CHECKPOINT):
+        if not (folder / name).is_file():
+            raise FileError(f"not a run folder: it has no {name}", file=str(folder))
+    config = load_config(folder / "config.yaml")
+    try:
+        transform = VectorTransform.model_validate_json((folder / "transform.json").read_bytes())
+    except ValidationError as error:
+        raise ConfigError(
+            f"{folder / 'transform.json'} is corrupt: {error.errors()[0]['msg']}"
+        ) from None
+    task = json.loads((folder / "task.json").read_text())
+    names = list(map(str, task["outputs"]))
+    net = build_model(config.model, transform.num_features, num_outputs(task["task"], len(names)))
+    scorer = Scorer(net, task["task"])
+    state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
+    weights = {
+        name.removeprefix("scorer."): value
+        for name, value in state.items()
+        if name.startswith("scorer.")
+    }
+    try:
+        scorer.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{folder / CHECKPOINT} does not fit the model: {reason}") from None
+    scorer.eval()
+    specs = Specs.load(folder / "specs.json")
+    return Run(folder, config, specs, transform, task["task"], names, scorer)
+
+
+def save_inputs(folder: Path, config: RunConfig, prepared: Dataset, names: list[str]) -> None:
+    """Write what is known before the training: config, specs, transform, task."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(portable(config, folder), sort_keys=False))
+    prepared.specs.save(folder / "specs.json")
+    write_json(folder / "transform.json", prepared.transform.model_dump(mode="json"))
+    write_json(folder / "task.json", {"task": prepared.layout.task, "outputs": names})
+    write_json(folder / "golden_events.json", without_nan(golden_events(prepared)))
+
+
+def golden_events(prepared: Dataset, per_file: int = 8, files: int = 4) -> list[dict[str, Any]]:
+    """A few raw events of the first files, as a client would send them.
+
+    They travel in exported archives, whose servers refuse to start if they score otherwise.
+    """
+    transform = prepared.transform
+    chosen: list[dict[str, Any]] = []
+    for file in [file for file in prepared.manifest.files if file.entries][:files]:
+        with Source([feature.branch for feature in transform.features]) as source:
+            columns = source.read(file, 0, min(per_file, file.entries))
+        bad = {fault.row for fault in transform.faults(columns)}
+        events = events_from_columns(columns)
+        chosen += [event for row, event in enumerate(events) if row not in bad]
+    return chosen
+
+
+def portable(config: RunConfig, folder: Path) -> dict[str, Any]:
+    """The config with absolute paths, and the user's model file copied into the run folder."""
+    document = config.model_dump(mode="json", exclude_none=True)
+    document.pop("specs", None)  # the run has its own
+    for sample in document["samples"]:
+        sample["files"] = [
+            name if is_remote(name) else str(Path(name).absolute()) for name in sample["files"]
+        ]
+    factory = config.model.factory
+    home, _, function = (factory or "").rpartition(":")
+    if home.endswith(".py"):
+        (folder / "model.py").write_bytes(Path(home).read_bytes())
+        document["model"]["factory"] = f"model.py:{function}"
+    return document
+
+
+def num_outputs(task: Task, classes: int) -> int:
+    """Outputs of the network of a task."""
+    return classes if task == "multiclass" else 1
+
+
+def output_names(prepared: Dataset) -> list[str]:
+    """Names of the classes, or of the regression target.
+
+    Classes are named after their sample if one sample has that label, else by number.
+    """
+    samples, labels = prepared.config.samples, prepared.layout.labels
+    if prepared.layout.task == "regression":
+        return [labels[0] if labels else "label"]
+    named: dict[int, list[str]] = {}
+    for sample in samples:
+        if sample.label is not None and not isinstance(sample.label, str):
+            named.setdefault(int(sample.label), []).append(sample.name)
+    highest = [int(prepared.specs.branches[name].maximum or 0) for name in labels]
+    count = max([2, *(number + 1 for number in (*named, *highest))])
+    if prepared.layout.task == "binary" and count > 2:
+        raise ConfigError(f"task is binary, but there are {count} classes")
+    default = ["background", "signal"] if count == 2 and not labels else None
+    names = []
+    for number in range(count):
+        own = named.get(number, [])
+        names.append(own[0] if len(own) == 1 else default[number] if default else str(number))
+    return names
+
+
+def without_nan(value: Any) -> Any:
+    """NaN as None, since JSON has no NaN; infinities too, which the policies treat alike."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    return value
+
+
+def write_json(path: Path, document: Any) -> None:
+    """JSON with sorted keys, for people and for diffs."""
+    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,210 @@
+"""``fit``: from a config to a run folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.console import Console
+
+from hepdata_adapters.common.config import RunConfig
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.ledger import Ledger
+from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.stream import Dataset
+from hepdata_adapters.torch.datamodule import RootDataModule
+from hepdata_adapters.torch.evaluate import Metrics, all_splits, draw, metrics_of
+from hepdata_adapters.torch.models import build_model
+from hepdata_adapters.torch.module import EventModule
+from hepdata_adapters.torch.run import (
+    CHECKPOINT,
+    Run,
+    load_run,
+    num_outputs,
+    output_names,
+    save_inputs,
+    write_json,
+)
+
+
+def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
+    """Train, evaluate and draw; everything goes to ``folder``. Returns the metrics.
+
+    Raises ConfigError if the folder holds something already, or if there are no labels.
+    """
+    folder = Path(folder)
+    console = Console(stderr=True)
+    _claim(folder, overwrite)
+    with progress_bar("computing specs") as report:
+        prepared = Dataset.prepare(config, cache=folder / "cache", progress=report)
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    task = prepared.layout.task
+    if task is None:
+        raise ConfigError("no sample has a label: give each one 'label' (a number or a branch)")
+    names = output_names(prepared)
+    save_inputs(folder, config, prepared, names)
+    describe(prepared, console)
+    lightning.seed_everything(config.training.seed, verbose=False)
+    outputs = num_outputs(task, len(names))
+    net = build_model(config.model, prepared.transform.num_features, outputs)
+    module = EventModule(
+        net, task, num_classes=len(names),
+        learning_rate=config.training.learning_rate, weight_decay=config.training.weight_decay,
+    )  # fmt: skip
+    data = RootDataModule(
+        prepared, batch_size=config.training.batch_size, num_workers=config.training.workers
+    )
+    lines = EpochLines(console)
+    started = time.perf_counter()
+    _train(config, folder, module, data, lines, console)
+    seconds = time.perf_counter() - started
+    training = {
+        "epochs": lines.epochs,
+        "seconds": round(seconds, 2),
+        "events": lines.events,
+        "events_per_second": round(lines.events / max(lines.seconds, 1e-9)),
+    }
+    return evaluate_run(load_run(folder), prepared, training, data.ledger)
+
+
+def evaluate_run(
+    run: Run,
+    prepared: Dataset | None = None,
+    training: dict[str, Any] | None = None,
+    ledger: Ledger | None = None,
+) -> dict[str, Any]:
+    """Metrics of all splits to metrics.json, pictures, and the ledger to ledger.json."""
+    splits, evaluation = all_splits(run.scorer, prepared or run.prepare())
+    metrics: dict[str, Metrics | dict[str, Any]] = {
+        name: metrics_of(scored, run.task, len(run.class_names)) for name, scored in splits.items()
+    }
+    if training is not None:
+        metrics["training"] = training
+        ledgers = {"training": (ledger or Ledger()).to_dict(), "evaluation": evaluation.to_dict()}
+        write_json(run.folder / "metrics.json", metrics)
+        write_json(run.folder / "ledger.json", ledgers)
+    draw(run.folder, splits, run.task, run.class_names)
+    return metrics | {"ledger": str(evaluation)}
+
+
+def describe(prepared: Dataset, console: Console) -> None:
+    """Say what was chosen: events, features, exclusions, constant columns."""
+    transform = prepared.transform
+    console.print(
+        f"[bold]{prepared.specs.summary()}[/bold]; {len(transform.features)} branches → "
+        f"{transform.num_features} columns, task {prepared.layout.task}",
+        soft_wrap=True,
+    )
+    for name, reason in list(prepared.layout.excluded.items())[:8]:
+        console.print(f"  excluded {name}: {reason}", highlight=False, markup=False)
+    hidden = len(prepared.layout.excluded) - 8
+    if hidden > 0:
+        console.print(f"  excluded {hidden} more (see ledger.json)")
+    constant = [
+        feature.branch
+        for feature in transform.features
+        if prepared.specs.branches[feature.branch].minimum
+        == prepared.specs.branches[feature.branch].maximum
+    ]
+    if constant:
+        more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
+        console.print(f"  constant in training, so of no use: {', '.join(constant[:5])}{more}")
+    for file in prepared.manifest.empty:
+        console.print(f"  no events in {file.url}:{file.tree}", highlight=False, markup=False)
+
+
+class EpochLines(Callback):
+    """One line an epoch: losses, metrics, and the rate of training events."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.epochs = self.events = 0
+        self.seconds = 0.0
+        self._started = 0.0
+        self._events = 0
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        self._started, self._events = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
+        self._events += len(batch["x"])
+
+    def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
+        if trainer.sanity_checking or not self._events:
+            return
+        seconds = time.perf_counter() - self._started
+        self.events += self._events
+        self.seconds += seconds
+        self._rate = self._events / max(seconds, 1e-9)
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        self.epochs += 1
+        shown = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        if not trainer.num_val_batches:
+            self._rate = 0.0
+        text = "  ".join(f"{name} {value:.4f}" for name, value in sorted(shown.items()))
+        self.console.print(
+            f"epoch {self.epochs}/{trainer.max_epochs}  {text}  {self._rate:,.0f} events/s",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _train(
+    config: RunConfig,
+    folder: Path,
+    module: EventModule,
+    data: RootDataModule,
+    lines: EpochLines,
+    console: Console,
+) -> None:
+    monitor = "validation_loss" if data.prepared.specs.events("validation") else "train_loss"
+    checkpoint = ModelCheckpoint(
+        folder, Path(CHECKPOINT).stem, monitor=monitor, save_weights_only=False,
+        enable_version_counter=False,
+    )  # fmt: skip
+    callbacks: list[Callback] = [
+        checkpoint, EarlyStopping(monitor, patience=config.training.patience), lines,
+    ]  # fmt: skip
+    if console.is_terminal:
+        callbacks.append(RichProgressBar())
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    torch.set_float32_matmul_precision("high")
+    with warnings.catch_warnings():
+        # advice on settings that are the user's choice here
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
+        warnings.filterwarnings("ignore", ".*has `__len__` defined.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
+        trainer = lightning.Trainer(
+            max_epochs=config.training.epochs,
+            accelerator=config.training.accelerator,
+            devices=config.training.devices,
+            logger=[CSVLogger(folder, "logs", "csv"), TensorBoardLogger(folder, "logs", "tb")],
+            callbacks=callbacks,
+            enable_progress_bar=console.is_terminal,
+            enable_model_summary=False,
+            log_every_n_steps=10,
+            num_sanity_val_steps=0,
+            default_root_dir=folder,
+        )
+        trainer.fit(module, data)
+
+
+def _claim(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise ConfigError(f"{folder} is not empty: name another folder or say --overwrite")
+        if not (folder / "config.yaml").is_file():
+            raise ConfigError(f"{folder} is not a run folder, so it is not overwritten")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
