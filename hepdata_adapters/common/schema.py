@@ -110,9 +110,9 @@ def _from_interpretation(name: str, typename: str, interpretation: Any) -> Branc
 
     if type(interpretation) is uproot.AsJagged:
         inner = interpretation.content
-        if type(inner) is uproot.AsDtype and not inner.to_dtype.shape:
-            if inner.to_dtype.names is None:
-                return Branch(name, "jagged", _native(inner.to_dtype), typename=typename)
+        plain = type(inner) is uproot.AsDtype and not inner.to_dtype.shape
+        if plain and inner.to_dtype.names is None:
+            return Branch(name, "jagged", _native(inner.to_dtype), typename=typename)
     elif type(interpretation) is uproot.AsDtype and interpretation.to_dtype.names is None:
         base, shape = interpretation.to_dtype.base, interpretation.to_dtype.shape
         if shape:

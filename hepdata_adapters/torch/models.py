@@ -20,6 +20,7 @@ class FeedForward(nn.Sequential):
 
     ``(n, d)`` float32 to logits ``(n, num_outputs)``.
 
+    >>> import torch
     >>> FeedForward(10)(torch.zeros(3, 10)).shape
     torch.Size([3, 1])
     """

@@ -216,7 +216,8 @@ def _count_rows(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Flags set in each row (event) of the column."""
     if isinstance(column, Jagged):
         before = offsets_from_lengths(flags)
-        return before[column.offsets[1:]] - before[column.offsets[:-1]]
+        counts: NDArray[np.int64] = before[column.offsets[1:]] - before[column.offsets[:-1]]
+        return counts
     return flags.reshape(len(column), -1).sum(axis=1, dtype=np.int64)
 
 

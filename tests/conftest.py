@@ -1,0 +1,55 @@
+"""Data for the tests: small files made with uproot, and the real ones where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from tests.samples import write_events
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEPDATA_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real ROOT files that lies beside a checkout, not in it."""
+    if not SHARED.is_dir():
+        pytest.skip("the real ROOT files (../shared/data) are not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def three_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Files of 3000, 10 and 1003 events: those with which MLaaS4HEP lost whole classes."""
+    folder = tmp_path_factory.mktemp("three")
+    sizes = {"large": 3000, "tiny": 10, "middle": 1003}
+    return [
+        write_events(folder / f"{name}.root", size, seed=number)
+        for number, (name, size) in enumerate(sizes.items())
+    ]
+
+
+@pytest.fixture
+def make_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write a file with one tree ``Events`` of the given columns."""
+
+    def make(name: str = "events.root", tree: str = "Events", **columns: object) -> Path:
+        path = tmp_path / name
+        with uproot.recreate(path) as file:
+            arrays = {key: np.asarray(value) for key, value in columns.items()}
+            file.mktree(tree, {key: values.dtype for key, values in arrays.items()})
+            if len(next(iter(arrays.values()))):
+                file[tree].extend(arrays)
+        return path
+
+    return make
