@@ -24,7 +24,10 @@ def export(
         Path | None, typer.Option("-o", "--output", help="Folder; RUN/torchserve by default.")
     ] = None,
 ) -> None:
-    """Write weights, transform and golden events as one archive that takes raw events."""
+    """Write a run as one archive that answers raw events.
+
+    It holds weights, transform and golden events.
+    """
     from hepdata_serving.torchserve.from_run import export_run
 
     from hepdata_adapters.torch.run import load_run

@@ -14,7 +14,7 @@ def inspect(
     file: Annotated[str, typer.Argument(help="Path or URL of a ROOT file, or FILE:TREE.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show trees, branches, kinds, entries, and how long jagged branches are."""
+    """Show trees, branches, kinds, entries and jagged lengths."""
     found = describe_file(file)
     if as_json:
         print(json.dumps(found, indent=1))
@@ -89,6 +89,8 @@ def _show(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=1000)  # names stay whole in pipes and files
     console.print(f"{found['file']}  {found['bytes']:,} bytes", highlight=False, soft_wrap=True)
     for tree in found["trees"]:
         kinds = [branch["kind"] for branch in tree["branches"]]
@@ -100,7 +102,7 @@ def _show(found: dict[str, Any]) -> None:
         )
         table = Table(box=None, pad_edge=False)
         for title in ("branch", "kind", "type", "values per event (mean, 99 %, max)"):
-            table.add_column(title)
+            table.add_column(title, overflow="fold")
         for branch in tree["branches"]:
             length = branch.get("length")
             summary = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
@@ -24,7 +25,6 @@ USAGE, FAULT = 2, 1
 app = typer.Typer(
     name=PROGRAM,
     help="Stream ROOT files into machine learning: inspect, train, export and serve.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
@@ -50,36 +50,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    if not given:  # the help, though nothing was done
+        main(["--help"])
+        return USAGE
     try:
         code = typer.main.get_command(app).main(given, PROGRAM, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except Exit as error:
         return int(error.exit_code)
     except TyperException as error:
-        if debug:
-            raise
-        message = " ".join(error.format_message().split())
-        if not message:  # no arguments: the help was shown
-            return USAGE
-        return _fail(f"{message} (see {PROGRAM} {' '.join(given[:1])} --help)", USAGE)
+        message = error.format_message().replace("Value error, ", "")
+        known = [info.callback.__name__ for info in app.registered_commands if info.callback]
+        place = " ".join([PROGRAM, *(name for name in given[:1] if name in known)])
+        return _fail(f"{message} (see {place} --help)", USAGE, debug)
     except HepDataError as error:
-        if debug:
-            raise
-        return _fail(str(error), USAGE if isinstance(error, ConfigError) else FAULT)
+        return _fail(str(error), USAGE if isinstance(error, ConfigError) else FAULT, debug)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone, as in `… | head`
         return FAULT
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except Exception as error:
-        if debug:
-            raise
-        text = " ".join(str(error).split())
-        return _fail(f"unexpected {type(error).__name__}: {text} (--debug shows where)", FAULT)
+        name = type(error).__name__
+        return _fail(f"unexpected {name}: {error} (--debug shows where)", FAULT, debug)
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+def _fail(message: str, code: int, debug: bool = False) -> int:
+    """One line on stderr, after the traceback of the present exception if that is wanted."""
+    if debug:
+        traceback.print_exc()
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 

@@ -18,7 +18,10 @@ def predict(
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
 ) -> None:
-    """Score every event: one row an event with its identity, in input order."""
+    """Score every event of some files.
+
+    One row an event with its identity, in input order.
+    """
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar
 

@@ -20,7 +20,7 @@ def specs(
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
 ) -> None:
-    """Compute counts, ranges, moments, quantiles and lengths over the training split."""
+    """Compute statistics of all branches over the training split."""
     from hepdata_adapters.common.config import load_config
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar

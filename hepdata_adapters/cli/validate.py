@@ -6,7 +6,7 @@ from hepdata_adapters.cli.arguments import Config, Set
 
 
 def validate(config: Config, overrides: Set = []) -> None:  # noqa: B006 (typer reads the default)
-    """Check a config: keys, files, trees, branches, labels, and the model it names."""
+    """Check a config against its files, and the model it names."""
     from rich.console import Console
 
     from hepdata_adapters.common.config import load_config

@@ -6,20 +6,41 @@ One pydantic model, read from YAML or built in Python. Unknown keys are errors.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hepdata_adapters.common.errors import ConfigError, nearest
 
 Scaling = Literal["minmax", "standard", "robust", "none"]
 Task = Literal["binary", "multiclass", "regression"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _whole(length: float) -> float:
+    if length >= 1 and not length.is_integer():
+        raise ValueError(f"{length} is neither a quantile below 1 nor a whole number")
+    return length
+
+
+Length = Literal["max"] | Annotated[float, Field(gt=0), AfterValidator(_whole)]
+Missing = Literal["error", "mean", "median"] | Finite
 MAX_CONFIG_BYTES = 1_000_000
 _C = TypeVar("_C", bound=BaseModel)
+_UNION = re.compile(r"literal\[|tuple\[|constrained-|function-|float$|str$")
 
 
 class _Model(BaseModel):
@@ -47,7 +68,7 @@ class Sample(_Model):
     files: tuple[str, ...] = Field(min_length=1)
     name: str = ""
     tree: str | None = None
-    label: float | str | None = None
+    label: Finite | str | None = None
     weight: Weight = Weight()
 
     @field_validator("files", mode="before")
@@ -67,11 +88,11 @@ class Sample(_Model):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("name") and data.get("files"):
-            files = data["files"]
-            first = str(files if isinstance(files, str | Path) else next(iter(files)))
-            data = data | {"name": first.rsplit("/", 1)[-1]}
-        return data
+        files = data.get("files") if isinstance(data, dict) else None
+        if not files or not isinstance(files, str | Path | list | tuple) or data.get("name"):
+            return data  # nothing to name it after: left to the checks of the fields
+        first = str(files if isinstance(files, str | Path) else files[0])
+        return data | {"name": first.rsplit("/", 1)[-1]}
 
 
 class Feature(_Model):
@@ -86,24 +107,17 @@ class Feature(_Model):
 
     branch: str
     scaling: Scaling | None = None
-    length: Literal["max"] | Annotated[float, Field(gt=0)] | None = None
-    missing: Literal["error", "mean", "median"] | float | None = None
+    length: Length | None = None
+    missing: Missing | None = None
     overflow: Literal["truncate", "error"] | None = None
-
-    @field_validator("length")
-    @classmethod
-    def _whole(cls, length: Any) -> Any:
-        if isinstance(length, float) and length >= 1 and not length.is_integer():
-            raise ValueError(f"{length} is neither a quantile below 1 nor a whole number")
-        return length
 
 
 class FeatureDefaults(_Model):
     """What a feature gets where it says nothing itself."""
 
     scaling: Scaling = "standard"
-    length: Literal["max"] | Annotated[float, Field(gt=0)] = 0.99
-    missing: Literal["error", "mean", "median"] | float = "error"
+    length: Length = 0.99
+    missing: Missing = "error"
     overflow: Literal["truncate", "error"] = "truncate"
 
 
@@ -199,7 +213,7 @@ class TrainingConfig(_Model):
     workers: int = Field(default=0, ge=0)
     accelerator: str = "auto"
     devices: int = Field(default=1, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class RunConfig(DatasetConfig):
@@ -221,8 +235,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes")
     try:
-        document = read_yaml(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        document = read_yaml(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not readable as YAML: {_one_line(error)}") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values")
@@ -235,8 +251,7 @@ def validated(kind: type[_C], document: Mapping[str, Any], source: str) -> _C:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        reasons = "; ".join(_reason(dict(fault)) for fault in error.errors()[:5])
-        raise ConfigError(f"{source}: {reasons}") from None
+        raise ConfigError(f"{source}: {'; '.join(_reasons(error))}") from None
 
 
 def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -264,8 +279,9 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
             else:
                 target = _item(target, parent, assignment)
         if isinstance(target, dict):
-            if last.isdigit():
-                raise ConfigError(f"--set {assignment}: there is no {'.'.join(parents)!r}")
+            if last.isdecimal():
+                reason = f"there is no {'.'.join(parents)!r}" if parents else "write key.sub=value"
+                raise ConfigError(f"--set {assignment}: {reason}")
             target[last] = value
         else:
             _item(target, last, assignment)
@@ -274,7 +290,7 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
 
 
 def _item(target: Any, number: str, assignment: str) -> Any:
-    if not isinstance(target, list) or not number.isdigit() or int(number) >= len(target):
+    if not isinstance(target, list) or not number.isdecimal() or int(number) >= len(target):
         raise ConfigError(f"--set {assignment}: there is no item {number!r}")
     return target[int(number)]
 
@@ -284,6 +300,10 @@ def read_yaml(text: str) -> Any:
     loader = _PlainLoader(text)
     try:
         return loader.get_single_data()
+    except (ValueError, TypeError, LookupError) as error:  # such as !!int abc, 2001-99-99
+        raise yaml.YAMLError(f"a value does not fit its type: {error}") from None
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
     finally:
         loader.dispose()
 
@@ -297,11 +317,12 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for number, name in enumerate(keys):
-            if name in keys[:number]:
-                raise yaml.YAMLError(f"key {name!r} stands twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            names = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise yaml.YAMLError(f"key {twice!r} stands twice{node.start_mark}")
+        return mapping
 
 
 def _relative_to(config: RunConfig, folder: Path) -> RunConfig:
@@ -323,12 +344,34 @@ def _relative_to(config: RunConfig, folder: Path) -> RunConfig:
     return config.model_copy(update=update)
 
 
-def _reason(fault: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in fault["loc"]) or "config"
+def _reasons(error: ValidationError, shown: int = 5) -> list[str]:
+    """Each fault in the words of the config; what merely follows from another is left out."""
+    faults = [(_place(fault), fault) for fault in map(dict, error.errors())]
+    reasons = [
+        _reason(place, fault)
+        for place, fault in faults
+        if not any(other[: len(place)] == place and other != place for other, _ in faults)
+    ]
+    return list(dict.fromkeys(reasons))[:shown]
+
+
+def _reason(place: tuple[str, ...], fault: Mapping[str, Any]) -> str:
+    name = ".".join(place) or "config"
     if fault["type"] == "extra_forbidden":
-        known = _known_keys(fault["loc"])
-        return f"unknown key {place!r}{nearest(str(fault['loc'][-1]), known)}"
-    return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+        return f"unknown key {name!r}{nearest(place[-1], _known_keys(place))}"
+    message: str = fault["msg"].removeprefix("Value error, ")
+    message = re.sub(r"dictionary or instance of \w+", "mapping", message)
+    message = message.replace("tuple", "list").replace("Tuple", "List")
+    return f"{name}: {_one_line(message)}"
+
+
+def _place(fault: Mapping[str, Any]) -> tuple[str, ...]:
+    """The path of a key; pydantic's names for the branches of a union are left out."""
+    *parents, last = [str(part) for part in fault["loc"]] or [""]
+    kept = [part for part in parents if not _UNION.match(part)]
+    if fault["type"] == "extra_forbidden" or not _UNION.match(last):
+        kept.append(last)
+    return tuple(kept)
 
 
 def _known_keys(location: Sequence[Any]) -> list[str]:

@@ -102,11 +102,9 @@ def _number(value: object, feature: FeatureTransform) -> float | int | bool:
         if not limits.min <= value <= limits.max:
             raise EventError(f"branch {feature.branch!r}: {value!r} is not in {dtype}'s range")
         return int(value)
-    if isinstance(value, int):
-        value = float(value) if abs(value) < 1 << 1023 else math.inf
-    if math.isfinite(value) and abs(value) > np.finfo(dtype).max:
+    if (isinstance(value, int) or math.isfinite(value)) and abs(value) > float(np.finfo(dtype).max):
         raise EventError(f"branch {feature.branch!r}: {value!r} is not in {dtype}'s range")
-    return value
+    return float(value)
 
 
 def _describe(value: object) -> str:

@@ -121,7 +121,7 @@ class Specs(_Model):
         """Write atomically; an existing file stays whole until the new one is complete."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+        text = json.dumps(self.model_dump(mode="json"), separators=(",", ":")) + "\n"
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
         with os.fdopen(handle, "w") as stream:
             stream.write(text)

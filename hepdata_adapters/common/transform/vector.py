@@ -218,7 +218,7 @@ def _count_rows(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
         before = offsets_from_lengths(flags)
         counts: NDArray[np.int64] = before[column.offsets[1:]] - before[column.offsets[:-1]]
         return counts
-    return flags.reshape(len(column), -1).sum(axis=1, dtype=np.int64)
+    return flags.sum(axis=tuple(range(1, flags.ndim)), dtype=np.int64)
 
 
 def _scaled(

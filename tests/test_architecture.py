@@ -1,0 +1,95 @@
+"""The rooms of the design: who may import whom, and what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "hepdata_adapters"
+SERVING = ROOT / "serving" / "hepdata_serving"
+PURE = ("plan", "shard", "hashing")
+
+
+def imports(path: Path) -> set[str]:
+    """All modules a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def offenders(folder: Path, forbidden: tuple[str, ...]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted(folder.rglob("*.py"))
+        for name in sorted(imports(path))
+        if any(name == word or name.startswith(word + ".") for word in forbidden)
+    ]
+
+
+def test_common_knows_no_framework_and_nobody_above():
+    forbidden = (
+        "torch", "lightning", "torchmetrics", "tensorflow", "keras", "hepdata_serving",
+        "hepdata_adapters.torch", "hepdata_adapters.tf", "hepdata_adapters.cli",
+    )  # fmt: skip
+    assert not offenders(PACKAGE / "common", forbidden)
+
+
+def test_torch_knows_neither_tensorflow_nor_anybody_above():
+    forbidden = (
+        "tensorflow", "keras", "hepdata_serving", "hepdata_adapters.tf", "hepdata_adapters.cli",
+    )  # fmt: skip
+    assert not offenders(PACKAGE / "torch", forbidden)
+
+
+def test_serving_does_not_know_the_command_line():
+    assert not offenders(SERVING, ("hepdata_adapters.cli",))
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_import_errors_and_each_other_only(name):
+    allowed = {"errors", *PURE}
+    own = [i for i in imports(PACKAGE / "common" / f"{name}.py") if i.startswith("hepdata_")]
+    assert {i.split(".")[2] for i in own} <= allowed
+
+
+def test_nothing_evaluates_or_unpickles():
+    for path in [*PACKAGE.rglob("*.py"), *SERVING.rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("eval", "exec"), path
+        assert not imports(path) & {"pickle", "cloudpickle", "dill", "marshal"}, path
+
+
+def loaded_after(code: str) -> set[str]:
+    text = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_imports_no_framework():
+    heavy = {"torch", "tensorflow", "lightning", "uproot", "awkward", "numpy", "pydantic"}
+    assert not loaded_after("import hepdata_adapters") & heavy
+
+
+def test_the_command_line_answers_help_without_heavy_imports():
+    heavy = {"torch", "tensorflow", "lightning", "uproot", "awkward", "numpy"}
+    assert not loaded_after("import hepdata_adapters.cli.main") & heavy
+
+
+def test_modules_stay_small():
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for folder in (PACKAGE, SERVING)
+        for path in folder.rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 400
+    }
+    assert not long
