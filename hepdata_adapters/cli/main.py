@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = " ".join([PROGRAM, *(name for name in given[:1] if name in known)])
         return _fail(f"{message} (see {place} --help)", USAGE, debug)
     except HepDataError as error:
-        return _fail(str(error), USAGE if isinstance(error, ConfigError) else FAULT, debug)
+        return _fail(_reason(error), USAGE if isinstance(error, ConfigError) else FAULT, debug)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone, as in `… | head`
         return FAULT
@@ -72,7 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", 130)
     except Exception as error:
         name = type(error).__name__
-        return _fail(f"unexpected {name}: {error} (--debug shows where)", FAULT, debug)
+        return _fail(f"unexpected {name}: {_reason(error)} (--debug shows where)", FAULT, debug)
+
+
+def _reason(error: Exception) -> str:
+    """The message; that of an error in a DataLoader worker without the worker's traceback."""
+    text = str(error)
+    if "Original Traceback" in text:
+        text = text.rpartition(f"{type(error).__name__}: ")[2]
+    return text
 
 
 def _fail(message: str, code: int, debug: bool = False) -> int:

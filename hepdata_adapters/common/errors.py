@@ -68,12 +68,16 @@ class DataError(HepDataError):
         branch: str | None = None,
         entries: tuple[int, int] | None = None,
     ) -> None:
+        """``entries`` is a range: its first entry, and the one after its last."""
         places = {
             "file": file,
             "tree": tree,
             "branch": branch,
-            "entries": None if entries is None else f"{entries[0]} to {entries[1]}",
         }
+        if entries is not None:
+            first, stop = entries
+            alone = stop == first + 1
+            places["entry" if alone else "entries"] = f"{first}" if alone else f"{first} to {stop}"
         where = ", ".join(f"{key} {value}" for key, value in places.items() if value is not None)
         super().__init__(f"{what} [{where}]" if where else what)
 

@@ -47,11 +47,10 @@ def scan_inputs(files: Sequence[str], transform: VectorTransform) -> Manifest:
     return manifest
 
 
-def raw_events(manifest: Manifest, transform: VectorTransform) -> Iterator[RawEvents]:
-    """All events, unit by unit, in input order."""
-    names = [feature.branch for feature in transform.features]
+def raw_events(manifest: Manifest, branches: Sequence[str]) -> Iterator[RawEvents]:
+    """All events, unit by unit, in input order, with the columns of these branches."""
     identity = identity_branches(Split(), manifest)
-    with Source([*names, *identity]) as source:
+    with Source([*branches, *identity]) as source:
         for number, file in enumerate(manifest.files):
             for start, stop in zip(file.units[:-1].tolist(), file.units[1:].tolist(), strict=True):
                 columns = source.read(file, start, stop)
@@ -64,7 +63,7 @@ def raw_events(manifest: Manifest, transform: VectorTransform) -> Iterator[RawEv
                     for name in identity
                     if isinstance(column := columns[name], np.ndarray)
                 }
-                yield RawEvents(file, start, event, {name: columns[name] for name in names})
+                yield RawEvents(file, start, event, {name: columns[name] for name in branches})
 
 
 def transformed(events: RawEvents, transform: VectorTransform) -> Vectors:

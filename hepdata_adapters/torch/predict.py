@@ -40,12 +40,13 @@ def predict_local(
     ledger = Ledger()
     done = 0
     with ScoreWriter(output) as writer:
-        for events in raw_events(manifest, run.transform):
+        branches = [feature.branch for feature in run.transform.features]
+        for events in raw_events(manifest, branches):
             vectors = transformed(events, run.transform)
             ledger.add_vectors(
                 vectors.dropped, vectors.filled,
                 [feature.branch for feature in run.transform.jagged],
-                [feature.branch for feature in run.transform.features],
+                branches,
             )  # fmt: skip
             scores = score(run.scorer, vectors)
             writer.write(events.identity | score_columns(scores, run.class_names))

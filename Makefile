@@ -1,0 +1,54 @@
+# Both commands set up everything in .venv; a machine with Python 3.11 or newer is enough.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+
+.PHONY: help demo test lint sample clean
+
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.stamp ## Train, export and serve a classifier on the ttH sample; results in demo/.
+	@$(BIN)/python examples/tth/demo.py demo
+
+test: $(VENV)/test.stamp lint ## Lint, type-check and run all tests: what CI runs.
+	@$(BIN)/python -m pytest -q
+
+lint: $(VENV)/test.stamp
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+sample: $(VENV)/physics.stamp ## Generate a larger ttH sample in sample/.
+	@$(BIN)/python examples/tth/generate.py --events 20000 --files 8 --out sample
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: pip then takes it as given for all that depends on it
+$(VENV)/torch.stamp: constraints.txt | $(BIN)/python
+	@echo "installing PyTorch"
+	@$(INSTALL) torch
+	@touch $@
+
+$(VENV)/demo.stamp: pyproject.toml $(VENV)/torch.stamp
+	@echo "installing hepdata-adapters"
+	@$(INSTALL) --editable '.[torch,plots,serve]'
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml $(VENV)/torch.stamp
+	@echo "installing hepdata-adapters and what its tests need"
+	@$(INSTALL) --only-binary fastjet,pythia8mc --editable '.[dev,physics]'
+	@touch $@
+
+$(VENV)/physics.stamp: pyproject.toml | $(BIN)/python
+	@$(INSTALL) --only-binary fastjet,pythia8mc --editable '.[physics]'
+	@touch $@
+
+clean: ## Remove the virtual environment and the results of the demo.
+	rm -rf $(VENV) demo

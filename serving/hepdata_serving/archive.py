@@ -1,0 +1,145 @@
+"""Archives that are the same bytes for the same content, and the source code they carry."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_serving.errors import ExportError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_OUR_PACKAGES = ("hepdata_adapters", "hepdata_serving")
+
+
+def checked_name(name: str, what: str) -> str:
+    """The name, if it is safe as a file name and in a URL.
+
+    >>> checked_name("../secret", "model name")
+    Traceback (most recent call last):
+    ...
+    hepdata_adapters.common.errors.ConfigError: model name '../secret' is not allowed: \
+use letters, digits, '_', '-' and '.', starting with a letter or digit, at most 100
+    """
+    # ".." is refused by TorchServe inside a file name
+    if _NAME.fullmatch(name) and ".." not in name:
+        return name
+    raise ConfigError(
+        f"{what} {name!r} is not allowed: use letters, digits, '_', '-' and '.', "
+        "starting with a letter or digit, at most 100"
+    )
+
+
+def write_atomically(path: Path, data: bytes) -> Path:
+    """Write a file that a reader finds either as it was or complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # hidden, because TorchServe loads every visible file of its model store
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink()
+        raise
+    return path
+
+
+def zip_bytes(files: Mapping[str, bytes]) -> bytes:
+    """A zip archive of the files that depends on nothing but their names and contents.
+
+    Stored, not compressed: zlib's output differs between its versions.
+    """
+    with tempfile.TemporaryFile() as stream:
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+            for name in sorted(files):
+                item = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                item.create_system = 3
+                item.external_attr = 0o100644 << 16
+                archive.writestr(item, files[name])
+        stream.seek(0)
+        return stream.read()
+
+
+def source_files(modules: Iterable[str]) -> dict[str, bytes]:
+    """Paths and source of these modules and of all of our modules that they import.
+
+    Packages get an ``__init__.py`` of one line, so that the copy needs nothing of the rest.
+    Raises ExportError when a module imports a name from a package that is more than a module.
+
+    >>> sorted(source_files(["hepdata_adapters.common.columns"]))
+    ['hepdata_adapters/__init__.py', 'hepdata_adapters/common/__init__.py', \
+'hepdata_adapters/common/columns.py']
+    """
+    found: dict[str, bytes] = {}
+    pending = sorted(set(modules), reverse=True)
+    seen: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ExportError(f"the source of {name} cannot be found, so it cannot be archived")
+        path = name.replace(".", "/")
+        if spec.submodule_search_locations is not None:
+            found[f"{path}/__init__.py"] = b'"""The part that this model needs."""\n'
+        else:
+            source = _source(spec)
+            found[f"{path}.py"] = source
+            pending += sorted(_imports(name, source), reverse=True)
+        if "." in name:
+            pending.append(name.rpartition(".")[0])
+    return found
+
+
+def _source(spec: ModuleSpec) -> bytes:
+    get_source = getattr(spec.loader, "get_source", None)
+    source = get_source(spec.name) if get_source else None
+    if source is None:
+        raise ExportError(f"{spec.origin} is no Python source, so it cannot be archived")
+    return str(source).encode()
+
+
+def _imports(name: str, source: bytes) -> set[str]:
+    """Our modules that the source imports."""
+    package = name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if _is_ours(alias.name)}
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            if _is_ours(module):
+                found |= _imported_from(module, [alias.name for alias in node.names], name)
+    return found
+
+
+def _imported_from(module: str, names: Iterable[str], importer: str) -> set[str]:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.submodule_search_locations is None:
+        return {module}
+    submodules = {f"{module}.{name}" for name in names}
+    for submodule in sorted(submodules):
+        if importlib.util.find_spec(submodule) is None:
+            raise ExportError(
+                f"{importer} imports {submodule} from a package's __init__, which archives "
+                "replace; import it from the module that defines it"
+            )
+    return submodules
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in _OUR_PACKAGES

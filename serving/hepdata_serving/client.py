@@ -1,0 +1,125 @@
+"""Ask a model server for the predictions of raw events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import requests
+
+from hepdata_adapters.common.errors import ConfigError, EventError
+from hepdata_serving.errors import ServerError
+from hepdata_serving.golden import without_nan
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""Largest body sent, half of what our servers accept."""
+
+
+class _Part(NamedTuple):
+    """One request: the number of its first event, and how many it has."""
+
+    first: int
+    events: int
+    body: bytes
+
+
+def predict(
+    url: str,
+    events: Sequence[Mapping[str, Any]],
+    batch: int = 1000,
+    timeout: float = 60.0,
+) -> list[Any]:
+    """One prediction an event, in order: a float, or a list of floats for several classes.
+
+    events: branch name to number or list; numpy numbers and arrays are taken too, NaN and
+    infinity are sent as null. At most ``batch`` events and `MAX_BODY_BYTES` go into a request.
+
+    Raises EventError naming the first event that the server refuses (or that cannot be sent),
+    ServerError when there is no answer or another fault.
+    """
+    if batch < 1:
+        raise ConfigError(f"batch must be at least 1, not {batch}")
+    predictions: list[Any] = []
+    with requests.Session() as session:
+        for part in _parts(events, batch):
+            predictions += _ask(session, url, part, timeout)
+    return predictions
+
+
+def _parts(events: Sequence[Mapping[str, Any]], batch: int) -> Iterator[_Part]:
+    """Request bodies that respect both limits, in order."""
+    texts: list[str] = []
+    first = size = 0
+    for number, event in enumerate(events):
+        text = _event_text(event, number)
+        if texts and (len(texts) == batch or size + len(text) > MAX_BODY_BYTES):
+            yield _part(first, texts)
+            texts, first, size = [], number, 0
+        texts.append(text)
+        size += len(text) + 2
+    if texts:
+        yield _part(first, texts)
+
+
+def _part(first: int, texts: list[str]) -> _Part:
+    return _Part(first, len(texts), f'{{"instances": [{", ".join(texts)}]}}'.encode())
+
+
+def _event_text(event: Mapping[str, Any], number: int) -> str:
+    plain = {key: _plain(value) for key, value in event.items()}
+    try:
+        text = json.dumps(without_nan(plain), allow_nan=False)
+    except TypeError as error:
+        raise EventError(f"event {number} cannot be sent: {error}") from error
+    if len(text) > MAX_BODY_BYTES:
+        raise EventError(
+            f"event {number} cannot be sent: it has {len(text)} bytes, "
+            f"at most {MAX_BODY_BYTES} fit into a request"
+        )
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy, which know how to become Python's, as Python's."""
+    tolist = getattr(value, "tolist", None)
+    return value if tolist is None else tolist()
+
+
+def _ask(session: requests.Session, url: str, part: _Part, timeout: float) -> list[Any]:
+    try:
+        response = session.post(
+            url,
+            data=part.body,
+            headers={"Content-Type": "application/json"},
+            timeout=timeout,
+        )
+    except requests.Timeout as error:
+        raise ServerError(f"{url} did not answer within {timeout:g} s") from error
+    except requests.RequestException as error:
+        raise ServerError(f"no answer from {url}: {error}; is the server running?") from error
+    answer = _json(response)
+    if response.status_code != 200:
+        _raise_fault(url, response.status_code, answer, response.text, part)
+    predictions = answer.get("predictions")
+    if not isinstance(predictions, list) or len(predictions) != part.events:
+        raise ServerError(f"{url} did not give {part.events} predictions: {response.text[:200]}")
+    return predictions
+
+
+def _json(response: requests.Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _raise_fault(url: str, status: int, answer: Mapping[str, Any], text: str, part: _Part) -> None:
+    reasons = answer.get("instances")
+    if status == 400 and isinstance(reasons, dict) and reasons:
+        index, reason = min((int(key), value) for key, value in reasons.items())
+        more = f" ({answer.get('error')})" if len(reasons) > 1 else ""
+        raise EventError(f"event {part.first + index}: {reason}{more}")
+    said = answer.get("error") or answer.get("message") or text[:200]
+    raise ServerError(f"{url} answered {status}: {said}")

@@ -1,0 +1,32 @@
+"""The errors of the serving room, as branches of the package's one tree.
+
+::
+
+    HepDataError
+    ├── ExportError      a model cannot be written as an archive
+    ├── ArchiveError     an archive is corrupt, or does not give its own golden predictions
+    ├── ServerError      a server does not start, stays away or answers with a fault
+    └── JavaError        no Java that TorchServe can use; the message is the remedy
+"""
+
+from __future__ import annotations
+
+from hepdata_adapters.common.errors import HepDataError
+
+__all__ = ["ArchiveError", "ExportError", "JavaError", "ServerError"]
+
+
+class ExportError(HepDataError):
+    """A model cannot be exported; the message says why and what to change."""
+
+
+class ArchiveError(HepDataError):
+    """An archive is incomplete, unsafe, or its model does not predict what it should."""
+
+
+class ServerError(HepDataError):
+    """A server did not start, died, or answered a request with a fault of its own."""
+
+
+class JavaError(HepDataError):
+    """No suitable Java was found."""

@@ -1,0 +1,120 @@
+"""A small model with every kind of feature, and events that try it, for tests of engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_serving.answers import Score, predict_events
+from hepdata_serving.torchserve.export import export_torchserve
+
+
+def example_transform() -> VectorTransform:
+    """Flat, array and jagged branches of several dtypes; NaN is allowed in MET and Jet_pt."""
+    return VectorTransform(
+        features=(
+            FeatureTransform(
+                branch="MET", kind="flat", dtype="float32", width=1, factor=0.02, missing=0.0
+            ),
+            FeatureTransform(branch="nJet", kind="flat", dtype="int32", width=1, center=3.0),
+            FeatureTransform(branch="HT", kind="flat", dtype="float64", width=1, factor=0.003),
+            FeatureTransform(branch="trigger", kind="flat", dtype="bool", width=1),
+            FeatureTransform(branch="vertex", kind="array", dtype="float32", width=3),
+            FeatureTransform(
+                branch="Jet_pt",
+                kind="jagged",
+                dtype="float32",
+                width=4,
+                center=40.0,
+                factor=0.02,
+                missing=40.0,
+            ),
+            FeatureTransform(
+                branch="Lep_eta", kind="jagged", dtype="float32", width=2, overflow="error"
+            ),
+        )
+    )
+
+
+class ExampleScorer(torch.nn.Module):
+    """A seeded net: ``x (n, d)`` to ``(n,)`` in (0, 1), or to ``(n, classes)`` that sum to 1."""
+
+    def __init__(self, num_features: int, classes: int = 1, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.net = torch.nn.Sequential(
+                torch.nn.Linear(num_features, 32),
+                torch.nn.BatchNorm1d(32),
+                torch.nn.ReLU(),
+                torch.nn.Dropout(0.5),
+                torch.nn.Linear(32, classes),
+            )
+        self.classes = classes
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.net(x)
+        return scores.softmax(1) if self.classes > 1 else scores.squeeze(1).sigmoid()
+
+
+def eager(scorer: torch.nn.Module) -> Score:
+    """The scorer itself as a function of arrays: what exported copies are compared with."""
+
+    def score(x: Any) -> Any:
+        with torch.inference_mode():
+            return scorer(torch.from_numpy(x)).numpy()
+
+    return score
+
+
+def example_events(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Events as a client has them: with NaN and infinity where allowed, empty and long lists."""
+    rng = np.random.default_rng(seed)
+    events: list[dict[str, Any]] = []
+    for number in range(n):
+        jets = rng.exponential(40, rng.poisson(3)).astype(np.float32).tolist()
+        met = float(np.float32(rng.exponential(50)))
+        if number % 7 == 0:
+            jets = []
+        if number % 11 == 0:
+            jets = [*jets, float("nan"), *rng.exponential(40, 30).astype(np.float32).tolist()]
+        if number % 5 == 0:
+            met = float("nan") if number % 2 else float("inf")
+        events.append(
+            {
+                "MET": met,
+                "nJet": len(jets),
+                "HT": float(np.nansum(jets)),
+                "trigger": bool(rng.integers(2)),
+                "vertex": rng.normal(size=3).astype(np.float32).tolist(),
+                "Jet_pt": jets,
+                "Lep_eta": rng.normal(size=int(rng.integers(3))).astype(np.float32).tolist(),
+                "not_a_feature": "ignored",
+            }
+        )
+    return events
+
+
+def export_example(
+    directory: Path, name: str = "example", *, classes: int = 1, seed: int = 0, **changes: Any
+) -> Path:
+    """Export an `ExampleScorer`; ``changes`` replace arguments of `export_torchserve`."""
+    transform = example_transform()
+    scorer = ExampleScorer(transform.num_features, classes, seed)
+    events = example_events(8, seed)
+    arguments: dict[str, Any] = {
+        "version": "1.0",
+        "scorer": scorer,
+        "transform": transform,
+        "task": "multiclass" if classes > 1 else "binary",
+        "outputs": [f"class{i}" for i in range(classes)],
+        "golden_events": events,
+        "golden_predictions": predict_events(events, transform, eager(scorer)),
+        "metadata": {"auc": 0.9, "specs": {"events": 100}},
+    }
+    return export_torchserve(directory, name=name, **(arguments | changes))

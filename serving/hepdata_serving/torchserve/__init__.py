@@ -1,0 +1,1 @@
+"""TorchServe: archives of one model each (`export`), and a server on loopback (`server`)."""

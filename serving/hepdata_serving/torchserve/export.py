@@ -1,0 +1,202 @@
+"""A trained model to a folder that TorchServe serves: one self-contained archive a model.
+
+The archive holds the model (``model.pt2``), the transform of training (``transform.json``)
+with the very source code that trained, golden examples and metadata. The same input gives
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_serving.answers import Score, predict_events
+from hepdata_serving.archive import checked_name, source_files, write_atomically, zip_bytes
+from hepdata_serving.errors import ExportError
+from hepdata_serving.golden import check_golden, golden_text, without_nan
+from hepdata_serving.torchserve import config
+from hepdata_serving.torchserve.program import load_program, save_program
+
+# a name that nothing on PYTHONPATH is likely to shadow: TorchServe imports it as a top module
+_HANDLER = "hepdata_handler.py"
+_HANDLER_MODULE = "hepdata_serving.torchserve.handler"
+_TASKS = ("binary", "multiclass", "regression")
+
+
+def export_torchserve(
+    directory: Path,
+    *,
+    name: str,
+    version: str,
+    scorer: torch.nn.Module,
+    transform: VectorTransform,
+    task: str,
+    outputs: list[str],
+    golden_events: list[dict[str, Any]],
+    golden_predictions: list[Any],
+    metadata: dict[str, Any],
+) -> Path:
+    """Write ``model_store/NAME.mar``, ``config.properties`` and ``README.md``; return the first.
+
+    scorer: on the CPU and in eval mode, ``x (n, d)`` float32 to scores with the activation
+    inside: ``(n,)`` for ``task`` ``"binary"`` and ``"regression"``, ``(n, C)`` for
+    ``"multiclass"`` with the C names in ``outputs`` (else one name).
+    golden_events: raw events (NaN allowed where the transform allows it) and their predictions.
+    metadata: anything JSON can hold; NaN becomes null.
+
+    Raises ConfigError for arguments that do not fit together, ExportError for a model that
+    torch.export refuses or whose program predicts other values than the golden ones.
+    """
+    checked_name(name, "model name")
+    checked_name(version, "model version")
+    _check_task(task, outputs)
+    _check_golden_input(golden_events, golden_predictions)
+    program = save_program(scorer, transform.num_features)
+    score = load_program(program)
+    _check_scores(score, transform.num_features, len(outputs) if task == "multiclass" else None)
+    try:
+        check_golden(
+            golden_events,
+            golden_predictions,
+            lambda events: predict_events(without_nan(events), transform, score),
+        )
+    except HepDataError as error:
+        raise ExportError(f"the exported model is not the trained one: {error}") from error
+
+    golden = golden_text(golden_events, golden_predictions)
+    described = _metadata_text(name, version, transform, task, outputs, metadata)
+    data = zip_bytes(_archive_files(name, version, program, transform, golden, described))
+    store = directory / "model_store"
+    path = write_atomically(store / f"{name}.mar", data)
+    properties = config.render(config.settings(config.models_in(store)))
+    write_atomically(directory / "config.properties", properties.encode())
+    example = without_nan(golden_events[0])
+    write_atomically(directory / "README.md", _readme(name, task, outputs, example).encode())
+    return path
+
+
+def _archive_files(
+    name: str, version: str, program: bytes, transform: VectorTransform, golden: str, about: str
+) -> dict[str, bytes]:
+    code = source_files([_HANDLER_MODULE])
+    handler = code.pop(_HANDLER_MODULE.replace(".", "/") + ".py")
+    manifest = {
+        # a fixed date, because the archive's bytes must not depend on the day
+        "createdOn": "01/01/1980 00:00:00",
+        "archiverVersion": "0.12.0",
+        "runtime": "python",
+        "model": {"modelName": name, "modelVersion": version, "handler": _HANDLER},
+    }
+    return {
+        "MAR-INF/MANIFEST.json": _json(manifest).encode(),
+        _HANDLER: handler,
+        "model.pt2": program,
+        "transform.json": (transform.model_dump_json(indent=1) + "\n").encode(),
+        "golden.json": golden.encode(),
+        "metadata.json": about.encode(),
+        **{f"code/{path}": source for path, source in code.items()},
+    }
+
+
+def _metadata_text(
+    name: str,
+    version: str,
+    transform: VectorTransform,
+    task: str,
+    outputs: Sequence[str],
+    metadata: Mapping[str, Any],
+) -> str:
+    content = {
+        "format": "hepdata-archive",
+        "format_version": 1,
+        "name": name,
+        "version": version,
+        "task": task,
+        "outputs": list(outputs),
+        "features": transform.feature_names,
+        "torch": torch.__version__,
+        "metadata": without_nan(metadata),
+    }
+    try:
+        return _json(content)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the metadata of {name!r} is not JSON: {error}") from error
+
+
+def _check_task(task: str, outputs: Sequence[str]) -> None:
+    if task not in _TASKS:
+        raise ConfigError(f"task {task!r} is not one of {', '.join(_TASKS)}")
+    wanted = "two or more names" if task == "multiclass" else "one name"
+    if (len(outputs) > 1) != (task == "multiclass") or not outputs:
+        raise ConfigError(f"outputs of a {task} model are {wanted}, not {len(outputs)}")
+
+
+def _check_golden_input(events: Sequence[Any], predictions: Sequence[Any]) -> None:
+    if not events:
+        raise ConfigError("golden_events is empty: give a few raw events with their predictions")
+    if len(events) != len(predictions):
+        raise ConfigError(f"{len(events)} golden events but {len(predictions)} predictions")
+    for number, prediction in enumerate(predictions):
+        values = prediction if isinstance(prediction, list | tuple) else [prediction]
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+            raise ConfigError(f"golden prediction {number} is not a finite number: {prediction!r}")
+
+
+def _check_scores(score: Score, num_features: int, classes: int | None) -> None:
+    """Refuse a program whose scores have another shape than its task says, also for one event."""
+    for n in (1, 2, 5):
+        scores = score(np.zeros((n, num_features), np.float32))
+        expected = (n,) if classes is None else (n, classes)
+        if scores.shape != expected or scores.dtype != np.float32:
+            raise ExportError(
+                f"the scorer gives {scores.dtype} {scores.shape} for {n} events, not float32 "
+                f"{expected}; squeeze(1) a single output, and name every class in outputs"
+            )
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _readme(name: str, task: str, outputs: Sequence[str], example: Mapping[str, Any]) -> str:
+    body = json.dumps({"instances": [example]}, allow_nan=False)
+    each = f"one list a event: {', '.join(outputs)}" if task == "multiclass" else outputs[0]
+    return f"""\
+# {name}
+
+A {task} model that takes raw events, named by branch. Each prediction is {each}.
+
+Serve it on this machine:
+
+```
+hepdata-adapters serve . --port 8080
+```
+
+or with TorchServe itself (Java 17 or newer), from this folder:
+
+```
+torchserve --foreground --ncs --ts-config config.properties --model-store model_store
+```
+
+Ask it:
+
+```
+curl http://127.0.0.1:8080/predictions/{name} -H 'Content-Type: application/json' \\
+  -d {shlex.quote(body)}
+```
+
+The answer is `{{"predictions": [...]}}`, in the order of the events. `null` stands for NaN. A
+request with an event that cannot be used gets status 400 and the reason for each such event.
+
+The archive in `model_store/` holds everything: model, transform, the code of the transform,
+golden examples. The server refuses a model that does not reproduce its golden examples.
+"""

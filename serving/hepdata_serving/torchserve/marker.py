@@ -1,0 +1,3 @@
+"""The one line that a refusing model's worker writes and its server looks for."""
+
+REFUSED = "hepdata-serving refuses this model:"

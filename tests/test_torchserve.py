@@ -1,0 +1,414 @@
+"""A real TorchServe: the same predictions as offline, faults kept apart, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import requests
+
+from hepdata_adapters.common.errors import ConfigError, EventError
+from hepdata_serving import client
+from hepdata_serving.answers import predict_events
+from hepdata_serving.archive import zip_bytes
+from hepdata_serving.errors import JavaError, ServerError
+from hepdata_serving.testing import (
+    ExampleScorer,
+    eager,
+    example_events,
+    example_transform,
+    export_example,
+)
+from hepdata_serving.torchserve.java import find_java
+from hepdata_serving.torchserve.processes import free_ports, live_members, port_is_free
+from hepdata_serving.torchserve.server import TorchServer
+
+SERVE = (
+    "import sys; from hepdata_serving.torchserve.server import serve; "
+    "sys.exit(serve(sys.argv[1], int(sys.argv[2])))"
+)
+
+
+def why_not() -> str | None:
+    """Why no TorchServe can run here."""
+    if importlib.util.find_spec("ts") is None:
+        return "torchserve is not installed"
+    try:
+        find_java()
+    except JavaError as error:
+        return str(error)
+    return None
+
+
+needs_torchserve = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServer]:
+    """Two models in one server: of one class (seed 0), and of three (seed 1)."""
+    if reason := why_not():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("models")
+    export_example(folder, "example")
+    export_example(folder, "three.classes-1", classes=3, seed=1)
+    with TorchServer(folder, port=0) as running:
+        # it says that it is ready now, so the very first request must be answered
+        first = requests.post(running.urls["example"], json={"instances": []}, timeout=30)
+        assert (first.status_code, first.json()) == (200, {"predictions": []})
+        yield running
+
+
+def offline(events: list[dict[str, Any]], classes: int = 1, seed: int = 0) -> Any:
+    transform = example_transform()
+    scorer = ExampleScorer(transform.num_features, classes, seed)
+    return np.array(predict_events(events, transform, eager(scorer)))
+
+
+def listening(group: int) -> set[tuple[str, int]]:
+    """Addresses on which the processes of a group listen."""
+    found: set[tuple[str, int]] = set()
+    for pid in live_members(group):
+        with contextlib.suppress(psutil.Error):
+            for connection in psutil.Process(pid).net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add((connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port))
+    return found
+
+
+@pytest.fixture
+def own_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files that nobody else uses, with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+# --- predictions -----------------------------------------------------------------------------
+
+
+def test_a_thousand_raw_events_are_predicted_as_offline(server: TorchServer) -> None:
+    events = example_events(1000, seed=5)
+    assert any(np.isnan(event["MET"]) for event in events)
+    assert any(not event["Jet_pt"] for event in events)
+    assert any(len(event["Jet_pt"]) > 30 for event in events)
+    served = client.predict(server.urls["example"], events, batch=300)
+    np.testing.assert_allclose(served, offline(events), rtol=0, atol=1e-6)
+
+
+def test_two_models_do_not_clash(server: TorchServer) -> None:
+    events = example_events(20, seed=6)
+    served = client.predict(server.urls["three.classes-1"], events)
+    np.testing.assert_allclose(served, offline(events, 3, 1), rtol=0, atol=1e-6)
+    with pytest.raises(ConfigError, match="several models"):
+        _ = server.url
+
+
+def test_bad_requests_among_forty_at_once_spoil_none(server: TorchServer) -> None:
+    url = server.urls["example"]
+    events = example_events(120, seed=7)
+    expected = offline(events)
+    bad: dict[int, tuple[bytes, str]] = {
+        3: (b"{broken", "not valid JSON"),
+        11: (json.dumps({"instances": [events[0], {"MET": 1.0}]}).encode(), "is missing"),
+        17: (b"[]", "must be an object"),
+        26: (json.dumps({"instances": [events[1] | {"nJet": "x"}]}).encode(), "takes numbers"),
+        38: (json.dumps({"instances": [events[1] | {"HT": None}]}).encode(), "NaN or infinity"),
+    }
+    together = threading.Barrier(40)
+
+    def ask(number: int) -> requests.Response:
+        mine = events[3 * number : 3 * number + 3]
+        content = bad[number][0] if number in bad else json.dumps({"instances": mine}).encode()
+        together.wait(30)
+        headers = {"Content-Type": "application/json"}
+        return requests.post(url, data=content, headers=headers, timeout=60)
+
+    for _ in range(3):
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(ask, range(40)))
+        for number, answer in enumerate(answers):
+            if number in bad:
+                assert answer.status_code == 400
+                assert bad[number][1] in answer.text
+            else:
+                assert answer.status_code == 200, answer.text
+                mine = expected[3 * number : 3 * number + 3]
+                np.testing.assert_allclose(answer.json()["predictions"], mine, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", None, "a/b;c=d"])
+def test_any_content_type_is_read_as_json(content_type: str | None, server: TorchServer) -> None:
+    events = example_events(2)
+    headers = {"Content-Type": content_type} if content_type else {}
+    content = json.dumps({"instances": events}).encode()
+    answer = requests.post(server.urls["example"], data=content, headers=headers, timeout=30)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    np.testing.assert_allclose(answer.json()["predictions"], offline(events), rtol=0, atol=1e-6)
+
+
+def test_the_client_names_the_bad_event(server: TorchServer) -> None:
+    events = example_events(10)
+    events[7] |= {"vertex": [1.0]}
+    with pytest.raises(EventError, match=r"event 7: branch 'vertex' takes 3 numbers, not 1"):
+        client.predict(server.urls["example"], events, batch=4)
+    with pytest.raises(ServerError, match=r"answered 404: Model not found: nothing"):
+        client.predict(server.urls["example"].replace("example", "nothing"), events)
+
+
+def test_too_large_a_request_is_refused_and_the_server_lives_on(server: TorchServer) -> None:
+    # the server closes the connection while the body is sent, or answers 413 before that
+    with contextlib.suppress(requests.ConnectionError):
+        huge = b" " * (20 * 1024 * 1024)
+        assert requests.post(server.urls["example"], data=huge, timeout=60).status_code == 413
+    assert len(client.predict(server.urls["example"], example_events(2))) == 2
+
+
+# --- what is open and what is left -------------------------------------------------------------
+
+
+def test_only_this_machine_is_served_and_models_cannot_be_changed(server: TorchServer) -> None:
+    assert server.pid
+    addresses = listening(server.pid)
+    assert len(addresses) >= 5
+    assert {address for address, _ in addresses} == {"127.0.0.1"}
+    changed = 0
+    for _, port in addresses:
+        with contextlib.suppress(requests.RequestException):
+            base = f"http://127.0.0.1:{port}/models"
+            answers = [
+                requests.post(base, params={"url": "http://127.0.0.1:1/x.mar"}, timeout=5),
+                requests.delete(f"{base}/example", timeout=5),
+            ]
+            changed += sum(answer.status_code < 400 for answer in answers)
+    assert changed == 0
+    assert len(client.predict(server.urls["example"], example_events(1))) == 1
+
+
+@needs_torchserve
+def test_stop_leaves_no_process_port_or_file(tmp_path: Path, own_tmp: Path) -> None:
+    export_example(tmp_path / "models")
+    files = {path.name for path in (tmp_path / "models").rglob("*")}
+    (port,) = free_ports(1)
+    with TorchServer(tmp_path / "models", port, workers=2, log=tmp_path / "log") as server:
+        assert server.url == f"http://127.0.0.1:{port}/predictions/example"
+        group = server.pid
+        assert group
+        children = psutil.Process(group).children(recursive=True)
+        assert len(children) >= 2
+        assert len(list(own_tmp.iterdir())) == 1
+        assert len(client.predict(server.url, example_events(3))) == 3
+        with pytest.raises(ServerError, match=f"port {port} on 127.0.0.1 is in use"):
+            TorchServer(tmp_path / "models", port).start()
+        with pytest.raises(ServerError, match="already running"):
+            server.start()
+    assert live_members(group) == []
+    assert not any(child.is_running() and child.status() != "zombie" for child in children)
+    assert port_is_free(port)
+    assert list(own_tmp.iterdir()) == []
+    assert {path.name for path in (tmp_path / "models").rglob("*")} == files
+    assert (tmp_path / "log" / "torchserve.log").is_file()
+    server.stop()  # harmless
+
+
+@needs_torchserve
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_serve_leaves_nothing(
+    number: signal.Signals, tmp_path: Path, own_tmp: Path
+) -> None:
+    export_example(tmp_path)
+    path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(tmp_path), "0"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stderr
+        try:
+            if number is signal.SIGINT:
+                ready = line_within(process.stdout, 120)
+                url = re.fullmatch(r"ready: (http://127\.0\.0\.1:\d+/predictions/example)\n", ready)
+                assert url, ready + process.stderr.read()
+                assert len(client.predict(url[1], example_events(3))) == 3
+            children: list[psutil.Process] = []
+
+            def started() -> bool:
+                children[:] = psutil.Process(process.pid).children(recursive=True)
+                with contextlib.suppress(psutil.Error):
+                    return any("--python" in child.cmdline() for child in children)
+                return False
+
+            # SIGTERM comes while Java is still starting
+            assert eventually(started)
+            process.send_signal(number)
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, output, errors) == (0, "", "")
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+    assert list(own_tmp.iterdir()) == []
+
+
+def line_within(stream: Any, seconds: float) -> str:
+    lines: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=lambda: lines.put(stream.readline()), daemon=True).start()
+    return lines.get(timeout=seconds)
+
+
+@needs_torchserve
+def test_a_model_that_misses_its_golden_predictions_is_not_served(
+    tmp_path: Path, own_tmp: Path
+) -> None:
+    path = export_example(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    golden = json.loads(files["golden.json"])
+    golden["predictions"][2] = 0.125
+    path.write_bytes(zip_bytes(files | {"golden.json": json.dumps(golden).encode()}))
+    server = TorchServer(tmp_path, 0)
+    with pytest.raises(ServerError, match=r"golden event 2: the model predicts .*, not 0.125$"):
+        server.start()
+    assert server.pid is None
+    assert list(own_tmp.iterdir()) == []
+
+
+@needs_torchserve
+def test_a_server_that_dies_is_noticed(tmp_path: Path) -> None:
+    export_example(tmp_path)
+    with TorchServer(tmp_path, 0) as server:
+        group = server.pid
+        assert group
+        os.kill(group, signal.SIGKILL)
+        with pytest.raises(ServerError, match="ended unexpectedly"):
+            server.wait(lambda seconds: bool(time.sleep(seconds / 10)))
+    assert eventually(lambda: live_members(group) == [])
+
+
+def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no model archive"):
+        TorchServer(tmp_path)
+
+
+# --- the client, against servers that misbehave ------------------------------------------------
+
+
+class Canned(BaseHTTPRequestHandler):
+    """Answers as the class attributes say, and keeps the bodies it got."""
+
+    status = 200
+    answer = b"{}"
+    bodies: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.bodies.append(body)
+        content = self.answer
+        if content == b"echo":
+            predictions = [event["number"] for event in body["instances"]]
+            content = json.dumps({"predictions": predictions}).encode()
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def canned() -> Iterator[Callable[[int, bytes], tuple[str, list[dict[str, Any]]]]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(status: int, answer: bytes) -> tuple[str, list[dict[str, Any]]]:
+            bodies: list[dict[str, Any]] = []
+            handler = type("H", (Canned,), {"status": status, "answer": answer, "bodies": bodies})
+            web = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True).start()
+            stack.callback(web.shutdown)
+            return f"http://127.0.0.1:{web.server_port}/", bodies
+
+        yield start
+
+
+def test_client_splits_by_count_and_by_size(canned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, bodies = canned(200, b"echo")
+    events = [{"number": number, "values": [0.5] * 10} for number in range(25)]
+    assert client.predict(url, events, batch=10) == list(range(25))
+    assert [len(body["instances"]) for body in bodies] == [10, 10, 5]
+    monkeypatch.setattr(client, "MAX_BODY_BYTES", 250)
+    bodies.clear()
+    assert client.predict(url, events, batch=10) == list(range(25))
+    assert all(len(json.dumps(body)) < 300 for body in bodies) and len(bodies) > 3
+    with pytest.raises(EventError, match=r"event 1 cannot be sent: it has \d+ bytes"):
+        client.predict(url, [events[0], {"number": 1, "values": [0.5] * 100}])
+    assert client.predict(url, []) == []
+    with pytest.raises(ConfigError, match="batch must be at least 1"):
+        client.predict(url, events, batch=0)
+
+
+def test_client_sends_numpy_and_nan(canned: Any) -> None:
+    url, bodies = canned(200, b"echo")
+    event = {"number": np.int64(4), "a": np.array([1.5, np.nan], np.float32), "b": float("inf")}
+    assert client.predict(url, [event]) == [4]
+    assert bodies == [{"instances": [{"number": 4, "a": [1.5, None], "b": None}]}]
+    with pytest.raises(EventError, match="event 0 cannot be sent: Object of type"):
+        client.predict(url, [{"number": {1, 2}}])
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "error", "message"),
+    [
+        (200, b"{}", ServerError, "did not give 1 predictions"),
+        (200, b"<html>", ServerError, "did not give 1 predictions"),
+        (200, b'{"predictions": [1, 2]}', ServerError, "did not give 1 predictions"),
+        (503, b'{"code": 503, "message": "busy"}', ServerError, "answered 503: busy"),
+        (500, b"oops", ServerError, "answered 500: oops"),
+        (400, b'{"error": "no"}', ServerError, "answered 400: no"),
+        (400, b'{"error": "1 bad", "instances": {"0": "why"}}', EventError, "event 0: why"),
+    ],
+)
+def test_client_says_what_the_server_said(
+    status: int, answer: bytes, error: type[Exception], message: str, canned: Any
+) -> None:
+    url, _ = canned(status, answer)
+    with pytest.raises(error, match=message):
+        client.predict(url, [{"number": 1}])
+
+
+def test_client_without_a_server() -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(ServerError, match="is the server running"):
+        client.predict(f"http://127.0.0.1:{port}/", [{}])
