@@ -1,6 +1,6 @@
 """How TorchServe's batchSize, maxBatchDelay and workers decide the rate of single-event requests.
 
-Run it with: ``python benchmarks/torchserve_batching.py`` (about two minutes on 2 cores). The
+Run it with: ``python benchmarks/torchserve_batching.py`` (about three minutes on 2 cores). The
 client shares the machine with the server, so the figures compare settings, not machines.
 """
 
@@ -71,7 +71,7 @@ def main(
     connections: Annotated[int, typer.Option(help="Connections kept busy.")] = 32,
     nets: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(NETS)}.")] = None,
     batches: Annotated[str, typer.Option(help="batchSize:maxBatchDelay, comma-separated.")] = (
-        "1:2,16:2,16:10,32:2"
+        "1:2,16:2,16:10"
     ),
     workers: Annotated[str, typer.Option(help="Numbers of workers, comma-separated.")] = "1,2",
 ) -> None:

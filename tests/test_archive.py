@@ -125,7 +125,8 @@ def test_archive_tells_nothing_of_the_machine(exported: Path) -> None:
         assert {item.date_time for item in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert archive.namelist() == sorted(archive.namelist())
         for item in archive.infolist():
-            assert not item.filename.startswith("/") and ".." not in item.filename
+            assert not item.filename.startswith("/")
+            assert ".." not in item.filename
 
 
 def test_archive_is_complete_and_described(exported: Path) -> None:
@@ -307,7 +308,8 @@ def test_a_bad_request_spoils_nobody_else(
     good = body(*example_events(3))
     ((_, alone),) = ask(loaded, good)
     first, refused, last = ask(loaded, good, bad, good)
-    assert refused[0] == 400 and reason in refused[1]["error"]
+    assert refused[0] == 400
+    assert reason in refused[1]["error"]
     for status, answer in (first, last):
         assert status == 200
         assert answer["predictions"] == pytest.approx(alone["predictions"], abs=1e-6)
@@ -332,9 +334,11 @@ def test_a_bad_event_is_named_with_its_reason(
     events: list[dict[str, Any]] = example_events(5)
     events[3] |= change
     good, mixed, alone = ask(loaded, body(*example_events(5)), body(*events), body(events[3]))
-    assert good[0] == 200 and len(good[1]["predictions"]) == 5
+    assert good[0] == 200
+    assert len(good[1]["predictions"]) == 5
     assert mixed[0] == alone[0] == 400
-    assert list(mixed[1]["instances"]) == ["3"] and reason in mixed[1]["instances"]["3"]
+    assert list(mixed[1]["instances"]) == ["3"]
+    assert reason in mixed[1]["instances"]["3"]
     assert list(alone[1]["instances"]) == ["0"]
 
 
@@ -354,7 +358,8 @@ def test_no_events_no_requests_and_only_bad_ones(loaded: RawEventHandler) -> Non
 
 def test_the_list_of_reasons_is_bounded(loaded: RawEventHandler) -> None:
     ((status, answer),) = ask(loaded, body(*[{}] * (MAX_REASONS + 50)))
-    assert status == 400 and len(answer["instances"]) == MAX_REASONS
+    assert status == 400
+    assert len(answer["instances"]) == MAX_REASONS
     assert "the first 100 are listed" in answer["error"]
 
 
@@ -364,7 +369,8 @@ def test_a_model_that_gives_nan_answers_500_in_strict_json() -> None:
 
     fine, broken = example_events(2)[1] | {"HT": 0.0}, example_events(2)[1] | {"HT": 900.0}
     good, bad = answer_batch([body(fine), body(fine, broken)], example_transform(), score)
-    assert good.status == 200 and strict_json(good.body) == {"predictions": [0.0]}
+    assert good.status == 200
+    assert strict_json(good.body) == {"predictions": [0.0]}
     assert bad.status == 500
     assert strict_json(bad.body)["instances"] == {"1": "the model's output is NaN or infinite"}
 
@@ -435,7 +441,8 @@ def test_the_archived_code_serves_not_the_installed_one(unpacked: Path) -> None:
     for line in done.stdout.splitlines():
         assert Path(line).is_relative_to(unpacked / "code")
     done = run("import hepdata_adapters.common.errors\n" + code)
-    assert done.returncode == 1 and "not from the archive" in done.stderr
+    assert done.returncode == 1
+    assert "not from the archive" in done.stderr
 
 
 def test_copied_sources_are_the_installed_ones() -> None:

@@ -79,10 +79,7 @@ def test_files_of_3000_10_and_1003_events_come_exactly_once(
     three_files, chunk_size, shuffle, ranks
 ):
     """MLaaS4HEP delivered 2912, 0 and 1003 of them at chunk size 70."""
-    if chunk_size == 1:  # every chunk is one event: keep the run short
-        batch_size = 16
-    else:
-        batch_size = 64
+    batch_size = 16 if chunk_size == 1 else 64
     parts, lengths = [], set()
     for rank in range(ranks):
         dataset = dataset_of(

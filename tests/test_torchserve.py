@@ -255,7 +255,8 @@ def test_a_signal_to_serve_leaves_nothing(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         try:
             if number is signal.SIGINT:
                 ready = line_within(process.stdout, 120)
@@ -371,7 +372,8 @@ def test_client_splits_by_count_and_by_size(canned: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(client, "MAX_BODY_BYTES", 250)
     bodies.clear()
     assert client.predict(url, events, batch=10) == list(range(25))
-    assert all(len(json.dumps(body)) < 300 for body in bodies) and len(bodies) > 3
+    assert all(len(json.dumps(body)) < 300 for body in bodies)
+    assert len(bodies) > 3
     with pytest.raises(EventError, match=r"event 1 cannot be sent: it has \d+ bytes"):
         client.predict(url, [events[0], {"number": 1, "values": [0.5] * 100}])
     assert client.predict(url, []) == []

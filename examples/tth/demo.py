@@ -12,9 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hepdata_serving.client import predict
-from hepdata_serving.torchserve.from_run import export_run
-from hepdata_serving.torchserve.server import TorchServer
 from rich.console import Console
 from rich.panel import Panel
 
@@ -23,6 +20,9 @@ from hepdata_adapters.common.events import columns_from_events, events_from_colu
 from hepdata_adapters.common.inference import raw_events, scan_inputs
 from hepdata_adapters.torch.run import Run, load_run
 from hepdata_adapters.torch.train import fit
+from hepdata_serving.client import predict
+from hepdata_serving.torchserve.from_run import export_run
+from hepdata_serving.torchserve.server import TorchServer
 
 HERE = Path(__file__).resolve().parent
 COMPARED = 1000

@@ -28,9 +28,8 @@ def export(
 
     It holds weights, transform and golden events.
     """
-    from hepdata_serving.torchserve.from_run import export_run
-
     from hepdata_adapters.torch.run import load_run
+    from hepdata_serving.torchserve.from_run import export_run
 
     folder = output or run / format.value
     archive = export_run(load_run(run), folder)

@@ -20,9 +20,10 @@ def fit(
 ) -> None:
     """Train, evaluate and draw; everything goes to the run folder."""
     from hepdata_adapters.common.config import load_config
+
+    parsed = load_config(config, overrides)  # before torch is imported: a typo is told at once
     from hepdata_adapters.torch.train import fit as train
 
-    parsed = load_config(config, overrides)
     folder = output or Path("runs") / parsed.name
     show_metrics(train(parsed, folder, overwrite=overwrite), folder)
 
@@ -33,7 +34,7 @@ def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
     from rich.table import Table
 
     splits = {name: metrics[name] for name in ("train", "validation", "test")}
-    names = [key for key in next(iter(splits.values())) if key != "events"]
+    names = dict.fromkeys(key for values in splits.values() for key in values if key != "events")
     table = Table(box=None, pad_edge=False)
     for title in ("split", "events", *names):
         table.add_column(title, justify="left" if title == "split" else "right")

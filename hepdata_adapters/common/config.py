@@ -225,7 +225,9 @@ class RunConfig(DatasetConfig):
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML file, apply ``key.sub=value`` overrides, resolve paths beside the file.
+    """Read a YAML file and apply ``key.sub=value`` overrides.
+
+    Relative paths are beside the file; those of overrides are beside the caller.
 
     Raises ConfigError naming the file and the key.
     """
@@ -242,8 +244,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path} is not readable as YAML: {_one_line(error)}") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values")
-    document = override(document, overrides)
-    return _relative_to(validated(RunConfig, document, str(path)), path.parent)
+    document = override(_beside(document, path.parent), overrides)
+    return validated(RunConfig, document, str(path))
 
 
 def validated(kind: type[_C], document: Mapping[str, Any], source: str) -> _C:
@@ -325,23 +327,27 @@ class _PlainLoader(yaml.SafeLoader):
         return mapping
 
 
-def _relative_to(config: RunConfig, folder: Path) -> RunConfig:
-    """Paths in a config file are relative to the file."""
+def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The document with its relative paths taken from ``folder``; other faults stay."""
 
-    def beside(path: str) -> str:
-        return path if "://" in path or Path(path).is_absolute() else str(folder / path)
+    def beside(path: Any) -> Any:
+        if isinstance(path, list):
+            return [beside(item) for item in path]
+        if not isinstance(path, str) or "://" in path or Path(path).is_absolute():
+            return path
+        return str(folder / path)
 
-    samples = tuple(
-        sample.model_copy(update={"files": tuple(map(beside, sample.files))})
-        for sample in config.samples
-    )
-    update: dict[str, Any] = {"samples": samples}
-    if config.specs:
-        update["specs"] = beside(config.specs)
-    factory = config.model.factory
-    if factory and factory.rpartition(":")[0].endswith(".py"):
-        update["model"] = config.model.model_copy(update={"factory": beside(factory)})
-    return config.model_copy(update=update)
+    changed = copy.deepcopy(document)
+    samples = changed.get("samples")
+    for sample in samples if isinstance(samples, list) else []:
+        if isinstance(sample, dict) and "files" in sample:
+            sample["files"] = beside(sample["files"])
+    if "specs" in changed:
+        changed["specs"] = beside(changed["specs"])
+    model = changed.get("model")
+    if isinstance(model, dict) and str(model.get("factory")).rpartition(":")[0].endswith(".py"):
+        model["factory"] = beside(model["factory"])
+    return changed
 
 
 def _reasons(error: ValidationError, shown: int = 5) -> list[str]:

@@ -62,6 +62,21 @@ def events_from_columns(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
 
+def without_nan(value: Any) -> Any:
+    """The value with NaN and infinities as ``None``, which strict JSON can carry.
+
+    >>> without_nan({"MET": float("nan"), "Jet_pt": [1.0, float("inf")]})
+    {'MET': None, 'Jet_pt': [1.0, None]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return value
+
+
 def _checked(event: object, transform: VectorTransform) -> dict[str, Any]:
     """The event with the branches of the transform only, values checked."""
     if not isinstance(event, Mapping):

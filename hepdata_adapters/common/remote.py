@@ -1,14 +1,21 @@
 """Opening ROOT files by path or URL, with errors that say what to do.
 
 Anything that uproot and fsspec open works: local paths, ``root://`` (extra ``xrootd``),
-``http(s)://`` servers with range requests, ``s3://`` (extra ``s3``).
+``http(s)://`` servers with range requests, ``s3://`` (extra ``s3``). A process that reads
+remote files may fork (the default of DataLoader workers on Linux): see `_ForkGuard`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import glob
 import os
 import re
+import sys
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +39,10 @@ _XROOTD_DEFAULTS = {
     "XRD_STREAMERRORWINDOW": "1",
     "XRD_RUNFORKHANDLER": "1",
 }
+
+# seconds; a request may take as long as it likes while bytes arrive
+HTTP_TIMEOUTS: dict[str, Any] = {"total": None, "sock_connect": 10, "sock_read": 30}
+FORK_SECONDS = 30
 
 
 def split_tree(name: str) -> tuple[str, str | None]:
@@ -72,12 +83,14 @@ def open_root(url: str) -> Any:
     """
     import uproot
 
+    options: dict[str, Any] = {}
     if is_remote(url):
         _require_protocol(url)
+        options = _options(url)
     elif not Path(url.removeprefix("file://")).is_file():
         raise FileError("no such file", file=url)
     with reading(file=url):
-        directory = uproot.open(url)
+        directory = uproot.open(url, **options)
         size, end = directory.file.source.num_bytes, directory.file.fEND
         if size is not None and size < end:
             directory.close()
@@ -102,10 +115,20 @@ class reading:  # noqa: N801 (reads as a statement: ``with reading(file=url):``)
         reason = " ".join(str(error).split()).split(" for file path ")[0][:300]
         if "not a ROOT file" in reason:
             raise FileError("not a ROOT file", **self.place) from error
-        name = type(error).__name__
-        raise FileError(
-            f"cannot be read, truncated or corrupt? ({name}: {reason})", **self.place
-        ) from error
+        if isinstance(error, FileNotFoundError) or "[3011]" in reason:
+            raise FileError("no such file", **self.place) from error
+        what = "cannot be read, truncated or corrupt?"
+        if _is_network(error, reason):
+            what = "the server does not answer as it should"
+        reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        raise FileError(f"{what} ({reason})", **self.place) from error
+
+
+def _is_network(error: Exception, reason: str) -> bool:
+    package = type(error).__module__.split(".")[0]
+    # the XRootD client has no exceptions of its own, only its levels in the text
+    client = "[ERROR]" in reason or "[FATAL]" in reason
+    return package == "aiohttp" or isinstance(error, ConnectionError | TimeoutError) or client
 
 
 def _require_protocol(url: str) -> None:
@@ -122,6 +145,114 @@ def _require_protocol(url: str) -> None:
 
     if protocol not in fsspec.available_protocols():
         raise ConfigError(f"unknown protocol {protocol!r} in {url!r}")
+    _guard_forks()
+
+
+def _options(url: str) -> dict[str, Any]:
+    """What fsspec's file system for this URL is told."""
+    protocol = url.split("://", 1)[0]
+    if protocol == "root":
+        import fsspec
+
+        # torch's lazy names warn when the client looks for its open files at exit
+        warnings.filterwarnings("ignore", ".*torch.distributed.reduce_op", FutureWarning)
+        file_system, path = fsspec.core.url_to_fs(url)
+        # a handle kept from before may be broken, or of a file that was replaced since
+        with contextlib.suppress(OSError):
+            file_system.invalidate_cache(path)
+    if protocol in ("http", "https"):
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(**HTTP_TIMEOUTS)
+        return {"client_kwargs": {"timeout": timeout, "raise_for_status": _require_range}}
+    return {}
+
+
+async def _require_range(response: Any) -> None:
+    """Refuse an answer that is not the range asked for.
+
+    fsspec and uproot would take the bytes for it: wrong data without an error.
+    """
+    wanted = response.request_info.headers.get("Range", "")
+    if not wanted or not response.ok:
+        return
+    start = wanted.removeprefix("bytes=").split("-")[0]
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise OSError(
+            "the HTTP server does not support range requests; "
+            "copy the file, or serve it by one that does"
+        )
+
+
+class _ForkGuard:
+    """Holds fsspec's event loop, between two requests, while the process forks.
+
+    Before a fork the XRootD client joins its threads while the forking thread has Python's
+    lock (GIL). Should one of them have an answer to deliver, it waits for that lock, and both
+    wait for ever. So nothing may be under way; a nap would not do, as other threads may read.
+    The child needs no care: fsspec and the client begin anew in it.
+    """
+
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+        self._go = threading.Event()
+
+    def before(self) -> None:
+        import fsspec.asyn
+
+        self._one.acquire()
+        loop = fsspec.asyn.loop[0]
+        if loop is None or not loop.is_running() or _running_loop() is loop:
+            return
+        self._go = threading.Event()
+        idle = threading.Event()
+        asyncio.run_coroutine_threadsafe(self._hold(idle, self._go), loop)
+        if not idle.wait(FORK_SECONDS):
+            self._go.set()
+
+    def after_in_parent(self) -> None:
+        self._go.set()
+        self._one.release()
+
+    def after_in_child(self) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    async def _hold(self, idle: threading.Event, go: threading.Event) -> None:
+        while not go.is_set() and self._busy():
+            await asyncio.sleep(0.001)
+        idle.set()
+        go.wait()  # blocks the loop, on purpose
+
+    def _busy(self) -> bool:
+        # fsspec-xrootd's task that closes files sleeps for ever; what it closes are tasks too
+        names = {getattr(task.get_coro(), "__name__", "") for task in asyncio.all_tasks()}
+        return bool(names - {"_hold", "_pruner"}) or any(
+            _delivers(frame) for frame in sys._current_frames().values()
+        )
+
+
+def _delivers(frame: Any) -> bool:
+    """Whether the thread is the client's, delivering an answer."""
+    while frame.f_back:
+        frame = frame.f_back
+    return bool(frame.f_globals.get("__name__", "").startswith("XRootD."))
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    with contextlib.suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None
+
+
+@functools.cache
+def _guard_forks() -> None:
+    if hasattr(os, "register_at_fork"):
+        guard = _ForkGuard()
+        os.register_at_fork(
+            before=guard.before,
+            after_in_parent=guard.after_in_parent,
+            after_in_child=guard.after_in_child,
+        )
 
 
 __all__ = ["DataError", "expand", "is_remote", "open_root", "reading", "split_tree"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from hepdata_adapters.common.transform.vector import VectorTransform
 
 MAX_GROUPS = 64
 PADDING_EVENT = -1
+LEDGER_SECONDS = 0.5
 Batch = dict[str, NDArray[Any]]
 
 
@@ -120,7 +122,6 @@ class EventStream:
     def __init__(self, dataset: Dataset, split: SplitName | None) -> None:
         self.dataset, self.split = dataset, split
         self._sources: dict[int, Source] = {}
-        self._chunks: dict[int, tuple[Chunk, Batch]] = {}
 
     def __enter__(self) -> EventStream:
         return self
@@ -133,7 +134,6 @@ class EventStream:
         for source in self._sources.values():
             source.close()
         self._sources.clear()
-        self._chunks.clear()
 
     def batches(
         self, plan: Plan, shard: Shard, ledger: SharedLedger | None = None
@@ -141,34 +141,41 @@ class EventStream:
         """The batches of one worker of one rank, in the order of the plan."""
         counts = Ledger()
         writer = f"{shard.rank}-{shard.worker}-{os.getpid()}-{next(_WRITERS)}"
+        chunks: dict[int, tuple[Chunk, Batch]] = {}
+        written = time.monotonic()
         try:
             for number in shard.batches(plan.batches):
-                batch = self._batch(plan, shard.share(number, plan.rows(number)), counts)
-                if ledger:
-                    # before the batch is out: nobody comes back if the consumer stops here
+                batch = self._batch(plan, shard.share(number, plan.rows(number)), chunks, counts)
+                if ledger and time.monotonic() - written > LEDGER_SECONDS:
                     ledger.write(writer, counts)
+                    written = time.monotonic()
                 yield batch
-        finally:
-            self._chunks.clear()
+        finally:  # also where the consumer stops early
+            if ledger:
+                ledger.write(writer, counts)
 
-    def _batch(self, plan: Plan, share: Share, ledger: Ledger) -> Batch:
-        parts = [
-            {
-                name: values[piece.first : piece.last]
-                for name, values in self._chunk(plan, piece.stream, piece.chunk).items()
-            }
-            for piece in plan.locate(share.batch, share.first, share.last)
-        ]
+    def _batch(
+        self, plan: Plan, share: Share, chunks: dict[int, tuple[Chunk, Batch]], ledger: Ledger
+    ) -> Batch:
+        """The rows of a share; ``chunks`` keeps the present chunk of each canonical stream."""
+        parts = []
+        for piece in plan.locate(share.batch, share.first, share.last):
+            if chunks.get(piece.stream, (None,))[0] != piece.chunk:
+                chunks.pop(piece.stream, None)  # the old one first: memory is one chunk a stream
+                chunks[piece.stream] = (piece.chunk, self._load(plan, piece.chunk))
+            chunk = chunks[piece.stream][1]
+            parts.append({name: chunk[name][piece.first : piece.last] for name in chunk})
         if share.padding:
             parts.append(self._padding(share.padding))
             ledger.add("padding rows for equal ranks", share.padding)
         batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         transform = self.dataset.transform
         ledger.add_vectors(
-            batch.pop("dropped"), batch.pop("filled"),
+            batch.pop("dropped"),
+            batch.pop("filled"),
             [feature.branch for feature in transform.jagged],
             [feature.branch for feature in transform.features],
-        )  # fmt: skip
+        )
         ledger.add("events delivered", share.last - share.first)
         return batch
 
@@ -186,13 +193,6 @@ class EventStream:
         if layout.task:
             batch["label"] = np.zeros(rows, label_dtype(self.dataset))
         return batch
-
-    def _chunk(self, plan: Plan, stream: int, chunk: Chunk) -> Batch:
-        """A chunk read, transformed and shuffled; one is kept for each stream."""
-        if self._chunks.get(stream, (None,))[0] != chunk:
-            self._chunks.pop(stream, None)
-            self._chunks[stream] = (chunk, self._load(plan, chunk))
-        return self._chunks[stream][1]
 
     def _load(self, plan: Plan, chunk: Chunk) -> Batch:
         parts = [self._part(part) for part in plan.parts(chunk)]

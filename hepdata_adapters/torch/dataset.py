@@ -118,6 +118,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         self.seed = prepared.config.sampling.seed if seed is None else seed
         self._rank, self._world_size = rank, world_size
         self._ledger = SharedLedger()
+        self._streams: dict[int, EventStream] = {}
         Shard(*self.ranks)
 
     @property
@@ -174,13 +175,23 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
 
     def __iter__(self) -> Iterator[TensorBatch]:
         shard, plan = self._shard(), self.plan()
-        with EventStream(self.prepared, self.split) as stream:
-            for batch in stream.batches(plan, shard, self._ledger):
-                tensors = to_tensors(batch)
-                if self.batch_size is None:
-                    yield {name: values[0] for name, values in tensors.items()}
-                else:
-                    yield tensors
+        for batch in self._stream().batches(plan, shard, self._ledger):
+            tensors = to_tensors(batch)
+            if self.batch_size is None:
+                yield {name: values[0] for name, values in tensors.items()}
+            else:
+                yield tensors
+
+    def _stream(self) -> EventStream:
+        """The stream of this process; it keeps files and units open from epoch to epoch."""
+        if os.getpid() not in self._streams:
+            # a forked worker keeps its parent's stream in the dict, untouched: closing files
+            # that it shares with the parent could disturb the parent
+            self._streams[os.getpid()] = EventStream(self.prepared, self.split)
+        return self._streams[os.getpid()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_streams": {}}
 
     def plan(self) -> Plan:
         """The plan of the present epoch, the same on all ranks and workers."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 
 from hepdata_adapters.common.config import RunConfig, Task, load_config
 from hepdata_adapters.common.errors import ConfigError, FileError
-from hepdata_adapters.common.events import events_from_columns
+from hepdata_adapters.common.events import events_from_columns, without_nan
 from hepdata_adapters.common.remote import is_remote
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.model import Specs
@@ -150,17 +149,6 @@ def output_names(prepared: Dataset) -> list[str]:
         own = named.get(number, [])
         names.append(own[0] if len(own) == 1 else default[number] if default else str(number))
     return names
-
-
-def without_nan(value: Any) -> Any:
-    """NaN as None, since JSON has no NaN; infinities too, which the policies treat alike."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    return value
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -50,11 +50,11 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     if task is None:
         raise ConfigError("no sample has a label: give each one 'label' (a number or a branch)")
     names = output_names(prepared)
-    save_inputs(folder, config, prepared, names)
     describe(prepared, console)
     lightning.seed_everything(config.training.seed, verbose=False)
     outputs = num_outputs(task, len(names))
     net = build_model(config.model, prepared.transform.num_features, outputs)
+    save_inputs(folder, config, prepared, names)
     module = EventModule(
         net, task, num_classes=len(names),
         learning_rate=config.training.learning_rate, weight_decay=config.training.weight_decay,

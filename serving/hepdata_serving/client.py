@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import requests
 
 from hepdata_adapters.common.errors import ConfigError, EventError
+from hepdata_adapters.common.events import without_nan
 from hepdata_serving.errors import ServerError
-from hepdata_serving.golden import without_nan
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Largest body sent, half of what our servers accept."""

@@ -6,12 +6,12 @@ They travel inside every archive. A server that does not reproduce them must not
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from hepdata_adapters.common.events import without_nan
 from hepdata_serving.errors import ArchiveError
 
 TOLERANCE = 1e-6
@@ -19,21 +19,6 @@ TOLERANCE = 1e-6
 
 Kernels round float32 differently for other batch sizes and processors, by a few 1e-7.
 """
-
-
-def without_nan(value: Any) -> Any:
-    """The value with NaN and infinities as ``None``, which strict JSON can carry.
-
-    >>> without_nan({"MET": float("nan"), "Jet_pt": [1.0, float("inf")]})
-    {'MET': None, 'Jet_pt': [1.0, None]}
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return value
 
 
 def golden_text(events: Sequence[Mapping[str, Any]], predictions: Sequence[Any]) -> str:

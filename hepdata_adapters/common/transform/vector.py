@@ -218,7 +218,8 @@ def _count_rows(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
         before = offsets_from_lengths(flags)
         counts: NDArray[np.int64] = before[column.offsets[1:]] - before[column.offsets[:-1]]
         return counts
-    return flags.sum(axis=tuple(range(1, flags.ndim)), dtype=np.int64)
+    total: NDArray[np.int64] = flags.sum(axis=tuple(range(1, flags.ndim)), dtype=np.int64)
+    return total
 
 
 def _scaled(

@@ -22,9 +22,10 @@ _HEADER = """\
 # Written by hepdata-adapters; read by TorchServe and by `hepdata-adapters serve`.
 # One setting a line. What the values are for:
 # - everything listens on this machine only; put a proxy that knows your users before it
-# - models: batchSize {batch} and maxBatchDelay {delay} ms, measured with 32 connections on 2 cores
-#   (1024x1024 net, single events): 2708 requests/s against 407 without batching; a second
-#   worker made both slower. TorchServe's own default delay is 100 ms.
+# - models: batchSize {batch} with maxBatchDelay {delay} ms served several times the single-event
+#   requests/s of no batching, at a fifth of the latency (32 connections, 2 cores, see
+#   benchmarks/torchserve_batching.py). A lone request waits the whole delay; TorchServe's own
+#   default is 100 ms. More workers want more cores.
 # - enable_model_api=false, allowed_urls: no client can load, replace or unload a model
 # - disable_token_authorization: tokens would also guard /ping; loopback is the guard here
 # - decode_input_request=false: the handler parses the body, so bad JSON gets its own 400
@@ -136,9 +137,9 @@ def render(properties: Mapping[str, str]) -> str:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The settings of a ``config.properties`` that has one setting a line.
+    r"""The settings of a ``config.properties`` that has one setting a line.
 
-    >>> parse("# why\\nload_models = all\\n")
+    >>> parse("# why\nload_models = all\n")
     {'load_models': 'all'}
     """
     properties: dict[str, str] = {}

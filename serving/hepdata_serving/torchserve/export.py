@@ -8,7 +8,6 @@ the same bytes.
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +17,12 @@ import numpy as np
 import torch
 
 from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.events import without_nan
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.answers import Score, predict_events
 from hepdata_serving.archive import checked_name, source_files, write_atomically, zip_bytes
 from hepdata_serving.errors import ExportError
-from hepdata_serving.golden import check_golden, golden_text, without_nan
+from hepdata_serving.golden import check_golden, golden_text
 from hepdata_serving.torchserve import config
 from hepdata_serving.torchserve.program import load_program, save_program
 
@@ -59,28 +59,29 @@ def export_torchserve(
     checked_name(name, "model name")
     checked_name(version, "model version")
     _check_task(task, outputs)
-    _check_golden_input(golden_events, golden_predictions)
+    events = [_needed(event, transform) for event in golden_events]
+    expected = _golden_values(events, golden_predictions)
     program = save_program(scorer, transform.num_features)
     score = load_program(program)
     _check_scores(score, transform.num_features, len(outputs) if task == "multiclass" else None)
     try:
         check_golden(
-            golden_events,
-            golden_predictions,
-            lambda events: predict_events(without_nan(events), transform, score),
+            events,
+            expected,
+            lambda given: predict_events(without_nan(given), transform, score),
         )
     except HepDataError as error:
         raise ExportError(f"the exported model is not the trained one: {error}") from error
 
-    golden = golden_text(golden_events, golden_predictions)
+    golden = golden_text(events, expected)
     described = _metadata_text(name, version, transform, task, outputs, metadata)
     data = zip_bytes(_archive_files(name, version, program, transform, golden, described))
     store = directory / "model_store"
     path = write_atomically(store / f"{name}.mar", data)
     properties = config.render(config.settings(config.models_in(store)))
     write_atomically(directory / "config.properties", properties.encode())
-    example = without_nan(golden_events[0])
-    write_atomically(directory / "README.md", _readme(name, task, outputs, example).encode())
+    readme = _readme(name, task, outputs, without_nan(events))
+    write_atomically(directory / "README.md", readme.encode())
     return path
 
 
@@ -140,15 +141,22 @@ def _check_task(task: str, outputs: Sequence[str]) -> None:
         raise ConfigError(f"outputs of a {task} model are {wanted}, not {len(outputs)}")
 
 
-def _check_golden_input(events: Sequence[Any], predictions: Sequence[Any]) -> None:
+def _needed(event: Mapping[str, Any], transform: VectorTransform) -> dict[str, Any]:
+    """The branches that the transform uses, as far as the event has them."""
+    branches = [feature.branch for feature in transform.features]
+    return {branch: event[branch] for branch in branches if branch in event}
+
+
+def _golden_values(events: Sequence[Any], predictions: Sequence[Any]) -> list[Any]:
+    """The predictions as Python floats. Raises ConfigError if they cannot be golden ones."""
     if not events:
         raise ConfigError("golden_events is empty: give a few raw events with their predictions")
     if len(events) != len(predictions):
         raise ConfigError(f"{len(events)} golden events but {len(predictions)} predictions")
     for number, prediction in enumerate(predictions):
-        values = prediction if isinstance(prediction, list | tuple) else [prediction]
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        if not np.isfinite(np.asarray(prediction, np.float64)).all():
             raise ConfigError(f"golden prediction {number} is not a finite number: {prediction!r}")
+    return [np.asarray(prediction, np.float64).tolist() for prediction in predictions]
 
 
 def _check_scores(score: Score, num_features: int, classes: int | None) -> None:
@@ -167,8 +175,9 @@ def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def _readme(name: str, task: str, outputs: Sequence[str], example: Mapping[str, Any]) -> str:
-    body = json.dumps({"instances": [example]}, allow_nan=False)
+def _readme(name: str, task: str, outputs: Sequence[str], events: Sequence[Any]) -> str:
+    bodies = [json.dumps({"instances": [event]}, allow_nan=False) for event in events]
+    body = min(bodies, key=len)  # the golden event that is easiest to read
     each = f"one list a event: {', '.join(outputs)}" if task == "multiclass" else outputs[0]
     return f"""\
 # {name}

@@ -43,9 +43,9 @@ def save_program(scorer: torch.nn.Module, num_features: int) -> bytes:
     except Exception as error:  # any exception of the user's forward arrives here
         raise ExportError(
             f"torch.export refuses {type(scorer).__name__}: {_one_line(error)}. "
-            "Its forward must be tensor operations only, for any number of events: replace "
-            "'if' on values by torch.where, numpy and item() by torch functions, "
-            "squeeze() by squeeze(1)"
+            "Its forward must be tensor operations only, for any number of events: "
+            "torch.where instead of 'if' on values, torch functions instead of numpy and item(), "
+            "squeeze(1) instead of squeeze()"
         ) from error
     _forget_origin(program)
     buffer = io.BytesIO()

@@ -200,7 +200,7 @@ class TorchServer:
         ]
         atexit.register(self.stop)
         with (logs / "console.log").open("wb") as console:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 (no shell, our own arguments)
                 command,
                 cwd=folder,
                 env=_environment(os.environ, logs),
@@ -329,7 +329,8 @@ def _torchserve_home() -> Path:
 def _temporary_folder() -> Path:
     """A folder for this server's sockets, unpacked archives and logs."""
     usual = Path(tempfile.gettempdir()).resolve()
-    place = usual if len(str(usual)) <= _MAX_TEMPORARY else Path("/tmp")
+    # mkdtemp makes a new folder that only this user can read, also in /tmp
+    place = usual if len(str(usual)) <= _MAX_TEMPORARY else Path("/tmp")  # noqa: S108
     return Path(tempfile.mkdtemp(prefix="hepserve-", dir=place))
 
 
