@@ -215,10 +215,7 @@ def test_overlong_events_are_truncated_and_counted(three_files):
     dataset = dataset_of(three_files, batch_size=128, features=["Jet_pt"])
     batch = collect(dataset)
     counts = np.concatenate(
-        [
-            ak.num(uproot.open(path)["Events"]["Jet_pt"].array()).to_numpy()
-            for path in three_files
-        ]
+        [ak.num(uproot.open(path)["Events"]["Jet_pt"].array()).to_numpy() for path in three_files]
     )
     assert int(batch["lengths"].sum()) == int(np.minimum(counts, PAD).sum())
     over = np.maximum(counts - PAD, 0)

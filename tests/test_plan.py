@@ -170,9 +170,7 @@ def test_epochs_have_different_orders_and_the_same_epoch_the_same():
 def test_a_stream_reads_each_unit_once_but_for_its_edges():
     """Units that several workers read cost decompression; only stream edges may split them."""
     units = [100] * 240
-    plan = Plan(
-        [[PlanFile(0, np.array(units))]], seed=0, epoch=0, batch_size=50, chunk_size=500
-    )
+    plan = Plan([[PlanFile(0, np.array(units))]], seed=0, epoch=0, batch_size=50, chunk_size=500)
     readers: dict[int, set[int]] = {}
     for batch in range(plan.batches):
         for piece in plan.locate(batch, 0, plan.rows(batch)):

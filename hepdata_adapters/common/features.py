@@ -77,7 +77,10 @@ def resolve(config: DatasetConfig, manifest: Manifest) -> Layout:
         reserved |= dict.fromkeys(weights, "weight") | dict.fromkeys(labels, "label")
         chosen = _all_features(config, manifest, reserved, excluded)
     else:
-        chosen = _listed_features(config, manifest)
+        chosen = _listed_features(config, manifest, {*labels, *weights, *identity, *IDENTITY})
+        leaked = [feature.branch for feature in chosen if feature.branch in labels]
+        if leaked:
+            raise ConfigError(f"features: {leaked[0]!r} is the label")
     if not chosen:
         raise ConfigError("no features are left")
     defaults = config.defaults
@@ -125,7 +128,10 @@ def _all_features(
     return chosen
 
 
-def _listed_features(config: DatasetConfig, manifest: Manifest) -> list[Feature]:
+def _listed_features(
+    config: DatasetConfig, manifest: Manifest, reserved: set[str]
+) -> list[Feature]:
+    """The features of the config; patterns never match the reserved branches."""
     chosen: list[Feature] = []
     for feature in config.features:
         if not isinstance(feature, Feature):
@@ -137,7 +143,8 @@ def _listed_features(config: DatasetConfig, manifest: Manifest) -> list[Feature]
         names = [
             branch.name
             for branch in first.schema.values()
-            if branch.readable and fnmatchcase(branch.name, feature.branch)
+            if branch.readable
+            and branch.name not in reserved and fnmatchcase(branch.name, feature.branch)
             and not any(fnmatchcase(branch.name, pattern) for pattern in config.exclude)
         ]  # fmt: skip
         if not names:
@@ -155,17 +162,25 @@ def _listed_features(config: DatasetConfig, manifest: Manifest) -> list[Feature]
 
 def _task(config: DatasetConfig, manifest: Manifest) -> Task | None:
     """The task of the config, else what the labels say; None without labels."""
-    if not config.labelled or config.task:
-        return config.task
     values = [sample.label for sample in config.samples]
-    numbers = {value for value in values if not isinstance(value, str)}
+    numbers = {value for value in values if isinstance(value, float)}
+    if not config.labelled:
+        return config.task
+    if config.task:
+        wish = {"binary": "0 or 1", "multiclass": "0, 1, 2, …", "regression": "a number"}
+        for value in numbers if config.task != "regression" else ():
+            if value < 0 or value % 1 or (config.task == "binary" and value > 1):
+                raise ConfigError(
+                    f"label {value:g} does not fit task {config.task}: it takes {wish[config.task]}"
+                )
+        return config.task
     if len(numbers) == len(set(values)):
         if numbers <= {0.0, 1.0}:
             return "binary"
         if numbers == set(map(float, range(len(numbers)))):
             return "multiclass"
         raise ConfigError(
-            f"labels {sorted(v for v in numbers if v is not None)} are neither 0 and 1 nor "
+            f"labels {sorted(numbers)} are neither 0 and 1 nor "
             f"0, 1, 2, …: set task: regression, or change them"
         )
     name = next(value for value in values if isinstance(value, str))

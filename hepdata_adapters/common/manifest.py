@@ -109,11 +109,12 @@ def build_manifest(samples: Sequence[Sample], threads: int = 8) -> Manifest:
             wanted += [(number, path, tree or sample.tree) for path in expand(url)]
     with ThreadPoolExecutor(max(1, min(threads, len(wanted)))) as pool:
         files = tuple(pool.map(lambda item: scan_file(*item), wanted))
-    seen: set[tuple[str, str]] = set()
+    seen: dict[tuple[str, str], FileInfo] = {}
     for file in files:
-        if (file.url, file.tree) in seen:
-            raise ConfigError(f"{file.url}:{file.tree} is listed twice")
-        seen.add((file.url, file.tree))
+        first = seen.setdefault((file.uuid, file.tree), file)
+        if first is not file:  # another spelling, a link or a copy has the same UUID
+            other = f", also as {first.url}" if first.url != file.url else ""
+            raise ConfigError(f"{file.url}:{file.tree} is listed twice{other}")
     if not sum(file.entries for file in files):
         names = _listed([file.url for file in files])
         raise DataError(f"all files are empty: {names}")

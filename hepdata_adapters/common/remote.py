@@ -30,10 +30,11 @@ from hepdata_adapters.common.errors import (
 _EXTRAS = {"root": ("fsspec_xrootd", "xrootd"), "s3": ("s3fs", "s3")}
 
 # After a server restart the client's own defaults block for minutes; with these a read goes on
-# after a few seconds. They must stand before XRootD is imported, in every process.
+# after a few seconds, and fails after half a minute where the server stays away. They must stand
+# before XRootD is imported, in every process.
 _XROOTD_DEFAULTS = {
     "XRD_CONNECTIONWINDOW": "5",
-    "XRD_CONNECTIONRETRY": "10",
+    "XRD_CONNECTIONRETRY": "4",
     "XRD_TIMEOUTRESOLUTION": "1",
     "XRD_STREAMTIMEOUT": "10",
     "XRD_STREAMERRORWINDOW": "1",
@@ -120,15 +121,22 @@ class reading:  # noqa: N801 (reads as a statement: ``with reading(file=url):``)
         what = "cannot be read, truncated or corrupt?"
         if _is_network(error, reason):
             what = "the server does not answer as it should"
-        reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        # fsspec returns errors in the place of data, and uproot cannot slice them
+        returned = re.fullmatch(r"'(\w+)' object is not subscriptable", reason)
+        name = type(error).__name__
+        reason = returned[1] if returned else f"{name}: {reason}" if reason else name
         raise FileError(f"{what} ({reason})", **self.place) from error
 
 
 def _is_network(error: Exception, reason: str) -> bool:
     package = type(error).__module__.split(".")[0]
     # the XRootD client has no exceptions of its own, only its levels in the text
-    client = "[ERROR]" in reason or "[FATAL]" in reason
-    return package == "aiohttp" or isinstance(error, ConnectionError | TimeoutError) or client
+    client = re.search(r"\[(ERROR|FATAL)\]|'(Client|Server|Socket)\w+Error' object is not", reason)
+    return (
+        package == "aiohttp"
+        or isinstance(error, ConnectionError | TimeoutError)
+        or client is not None
+    )
 
 
 def _require_protocol(url: str) -> None:
@@ -178,9 +186,10 @@ async def _require_range(response: Any) -> None:
         return
     start = wanted.removeprefix("bytes=").split("-")[0]
     if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        raise OSError(
+        raise FileError(
             "the HTTP server does not support range requests; "
-            "copy the file, or serve it by one that does"
+            "copy the file, or serve it by one that does",
+            file=str(response.url),
         )
 
 

@@ -73,8 +73,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         **options: Any,
     ) -> None:
         check_split(split)
-        if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1 or None, not {batch_size}")
+        _check_batch_size(batch_size)
         config, folder = as_config(samples, options)
         if isinstance(specs, str | Path):
             config, specs = config.model_copy(update={"specs": str(specs)}), None
@@ -111,6 +110,8 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         rank: int | None,
         world_size: int | None,
     ) -> None:
+        check_split(split)
+        _check_batch_size(batch_size)
         self.prepared, self.batch_size, self.split = prepared, batch_size, split
         self.shuffle = shuffle
         # in shared memory, so that persistent workers see `set_epoch`
@@ -146,7 +147,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
             return self._rank or 0, 1 if self._world_size is None else self._world_size
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        return _environment("RANK", 0), _environment("WORLD_SIZE", 1)
 
     @property
     def ledger(self) -> Ledger:
@@ -230,6 +231,18 @@ def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConf
     return validated(kind, document | dict(options), "arguments"), folder
 
 
+def _check_batch_size(size: object) -> None:
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ConfigError(f"batch_size is a whole number from 1, or None, not {size!r}")
+
+
+def _environment(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise ConfigError(f"the environment has {name}={text!r}, which is no number")
+    return int(text)
+
+
 def _listed(samples: Any) -> list[Any]:
     if isinstance(samples, Mapping):
         return [{"files": path, "label": label} for path, label in samples.items()]
@@ -237,6 +250,11 @@ def _listed(samples: Any) -> list[Any]:
         return [{"files": samples}]
     if isinstance(samples, Sample):
         return [samples.model_dump()]
+    if not isinstance(samples, Sequence):
+        raise ConfigError(
+            f"samples are a path, a list of paths or Samples, a dict of path to label, a "
+            f"DatasetConfig or a YAML file, not {type(samples).__name__}"
+        )
     if samples and all(isinstance(sample, Sample) for sample in samples):
         return [sample.model_dump() for sample in samples]
     return [{"files": list(samples)}]

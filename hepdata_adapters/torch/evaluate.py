@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,13 @@ from hepdata_adapters.common.plots import Roc, plot_regression, plot_roc, plot_s
 from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.stream import Dataset
 from hepdata_adapters.torch.dataset import RootIterableDataset
-from hepdata_adapters.torch.module import Scorer, task_metrics, weighted_loss
+from hepdata_adapters.torch.module import (
+    UNDEFINED_AUC,
+    Scorer,
+    check_classes,
+    task_metrics,
+    weighted_loss,
+)
 
 BATCH = 8192
 Metrics = dict[str, float]
@@ -51,12 +58,20 @@ def score_split(scorer: Scorer, prepared: Dataset, split: SplitName) -> tuple[Sc
 
 
 def metrics_of(scored: Scored, task: Task, num_classes: int) -> Metrics:
-    """Metrics of one split (unweighted but for the loss); none for an empty split."""
+    """Metrics of one split (unweighted but for the loss); none for an empty split.
+
+    There is no AUC where all events are of one class.
+    """
     if not len(scored.scores):
         return {"events": 0}
     scores, label = torch.from_numpy(scored.scores), torch.from_numpy(scored.label)
-    found = task_metrics(task, num_classes)(scores, label)
+    check_classes(label, task, num_classes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", UNDEFINED_AUC)
+        found = task_metrics(task, num_classes)(scores, label)
     metrics = {name: float(value) for name, value in found.items()}
+    if not _has_two_classes(scored.label):
+        metrics.pop("auc", None)
     if task == "regression":
         loss = weighted_loss(scores, label, torch.from_numpy(scored.weight), task)
         metrics["loss"] = float(loss)
@@ -74,12 +89,17 @@ def draw(folder: Path, splits: dict[SplitName, Scored], task: Task, names: list[
         return [folder / "prediction.png"]
     curves: dict[str, Roc]
     if task == "binary":
-        curves = {str(name): _roc(s.scores, s.label == 1) for name, s in full.items()}
+        curves = {
+            str(name): _roc(s.scores, s.label == 1)
+            for name, s in full.items()
+            if _has_two_classes(s.label)
+        }
     else:
         last = full.get("test") or next(iter(full.values()))
         curves = {
             f"{name} against the rest": _roc(last.scores[:, i], last.label == i)
             for i, name in enumerate(names)
+            if _has_two_classes(last.label == i)
         }
     written = [folder / "roc.png"]
     plot_roc(written[0], curves)
@@ -92,6 +112,10 @@ def draw(folder: Path, splits: dict[SplitName, Scored], task: Task, names: list[
         plot_scores(path, classes[0], classes[1], title)
         written.append(path)
     return written
+
+
+def _has_two_classes(label: NDArray[Any]) -> bool:
+    return bool((label != label[0]).any())
 
 
 def _by_class(scored: Scored, column: int, task: Task, names: list[str]) -> dict[str, NDArray[Any]]:

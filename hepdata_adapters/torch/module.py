@@ -18,10 +18,11 @@ from torchmetrics.classification import (
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
 from hepdata_adapters.common.config import Task
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.errors import ConfigError, DataError
 from hepdata_adapters.torch.convert import TensorBatch
 
 Stage = Literal["train", "validation", "test"]
+UNDEFINED_AUC = ".*(No (negative|positive) samples in targets|one or more classes).*"
 
 
 class Scorer(nn.Module):
@@ -84,6 +85,15 @@ def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, task: Task) -> 
     return (losses * weight).sum() / weight.abs().sum().clamp(min=tiny)
 
 
+def check_classes(label: Tensor, task: Task, num_classes: int) -> None:
+    """Raise DataError for a class above those that the model has."""
+    if task == "multiclass" and len(label) and int(label.max()) >= num_classes:
+        raise DataError(
+            f"there is an event of class {int(label.max())}, but the training split has only "
+            f"classes 0 to {num_classes - 1}: change split.seed, or drop the class"
+        )
+
+
 def task_metrics(task: Task, num_classes: int) -> MetricCollection:
     """The metrics of a task: AUC and accuracy, or errors. Unweighted."""
     metrics: dict[str, Metric | MetricCollection]
@@ -122,6 +132,7 @@ class EventModule(lightning.LightningModule):
         super().__init__()
         self.scorer = Scorer(net, task)
         self.task: Task = task
+        self.num_classes = num_classes
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         metrics = task_metrics(task, num_classes)
         # training events are seen through dropout: their AUC is computed after the fit
@@ -152,6 +163,7 @@ class EventModule(lightning.LightningModule):
     ) -> Tensor:
         logits = outputs(self.scorer.net(batch["x"]), self.task)
         label = batch["label"]
+        check_classes(label, self.task, self.num_classes)
         loss = weighted_loss(logits, label, batch["weight"], self.task)
         shown: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": len(label)}
         self.log(f"{stage}_loss", loss, prog_bar=True, sync_dist=True, **shown)

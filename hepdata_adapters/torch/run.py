@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hepdata_adapters.common.config import RunConfig, Task, load_config
 from hepdata_adapters.common.errors import ConfigError, FileError
@@ -23,6 +24,14 @@ from hepdata_adapters.torch.models import build_model
 from hepdata_adapters.torch.module import Scorer
 
 CHECKPOINT = "checkpoint.ckpt"
+MAX_CLASSES = 10_000
+
+
+class Outputs(BaseModel):
+    """task.json: the task and the names of the outputs."""
+
+    task: Task
+    outputs: tuple[str, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +69,22 @@ def load_run(folder: str | Path) -> Run:
         raise ConfigError(
             f"{folder / 'transform.json'} is corrupt: {error.errors()[0]['msg']}"
         ) from None
-    task = json.loads((folder / "task.json").read_text())
-    names = list(map(str, task["outputs"]))
-    net = build_model(config.model, transform.num_features, num_outputs(task["task"], len(names)))
-    scorer = Scorer(net, task["task"])
-    state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        outputs = Outputs.model_validate_json((folder / "task.json").read_bytes())
+    except ValidationError as error:
+        raise ConfigError(
+            f"{folder / 'task.json'} is corrupt: {error.errors()[0]['msg']}"
+        ) from None
+    task, names = outputs.task, list(outputs.outputs)
+    net = build_model(config.model, transform.num_features, num_outputs(task, len(names)))
+    scorer = Scorer(net, task)
+    try:
+        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # torch raises whatever its readers raise
+        reason = type(error).__name__
+        raise FileError(
+            f"not a readable checkpoint ({reason})", file=str(folder / CHECKPOINT)
+        ) from error
     weights = {
         name.removeprefix("scorer."): value
         for name, value in state.items()
@@ -77,7 +97,7 @@ def load_run(folder: str | Path) -> Run:
         raise ConfigError(f"{folder / CHECKPOINT} does not fit the model: {reason}") from None
     scorer.eval()
     specs = Specs.load(folder / "specs.json")
-    return Run(folder, config, specs, transform, task["task"], names, scorer)
+    return Run(folder, config, specs, transform, task, names, scorer)
 
 
 def save_inputs(folder: Path, config: RunConfig, prepared: Dataset, names: list[str]) -> None:
@@ -128,9 +148,10 @@ def num_outputs(task: Task, classes: int) -> int:
 
 
 def output_names(prepared: Dataset) -> list[str]:
-    """Names of the classes, or of the regression target.
+    """Names of the classes, or of the regression target: columns and pictures are named so.
 
-    Classes are named after their sample if one sample has that label, else by number.
+    Classes are named after their sample if one sample has that label, else by number; a name
+    that two classes would share gets its number.
     """
     samples, labels = prepared.config.samples, prepared.layout.labels
     if prepared.layout.task == "regression":
@@ -143,12 +164,20 @@ def output_names(prepared: Dataset) -> list[str]:
     count = max([2, *(number + 1 for number in (*named, *highest))])
     if prepared.layout.task == "binary" and count > 2:
         raise ConfigError(f"task is binary, but there are {count} classes")
+    if count > MAX_CLASSES:
+        raise ConfigError(
+            f"the labels go up to {count - 1}: {count} classes are more than {MAX_CLASSES}; "
+            f"is task: regression meant?"
+        )
     default = ["background", "signal"] if count == 2 and not labels else None
     names = []
     for number in range(count):
         own = named.get(number, [])
-        names.append(own[0] if len(own) == 1 else default[number] if default else str(number))
-    return names
+        name = own[0] if len(own) == 1 else default[number] if default else str(number)
+        names.append(re.sub(r"[^\w.+-]+", "_", name.removesuffix(".root")))
+    return [
+        f"{name}_{number}" if names.count(name) > 1 else name for number, name in enumerate(names)
+    ]
 
 
 def write_json(path: Path, document: Any) -> None:

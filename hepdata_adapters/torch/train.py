@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -22,8 +23,8 @@ from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.stream import Dataset
 from hepdata_adapters.torch.datamodule import RootDataModule
 from hepdata_adapters.torch.evaluate import Metrics, all_splits, draw, metrics_of
-from hepdata_adapters.torch.models import build_model
-from hepdata_adapters.torch.module import EventModule
+from hepdata_adapters.torch.models import build_model, load_factory
+from hepdata_adapters.torch.module import UNDEFINED_AUC, EventModule
 from hepdata_adapters.torch.run import (
     CHECKPOINT,
     Run,
@@ -42,6 +43,8 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     """
     folder = Path(folder)
     console = Console(stderr=True)
+    if config.model.factory:
+        load_factory(config.model.factory)  # before the work, not after it
     _claim(folder, overwrite)
     with progress_bar("computing specs") as report:
         prepared = Dataset.prepare(config, cache=folder / "cache", progress=report)
@@ -86,13 +89,20 @@ def evaluate_run(
     metrics: dict[str, Metrics | dict[str, Any]] = {
         name: metrics_of(scored, run.task, len(run.class_names)) for name, scored in splits.items()
     }
-    if training is not None:
-        metrics["training"] = training
-        ledgers = {"training": (ledger or Ledger()).to_dict(), "evaluation": evaluation.to_dict()}
-        write_json(run.folder / "metrics.json", metrics)
-        write_json(run.folder / "ledger.json", ledgers)
+    metrics["training"] = training or _read(run.folder / "metrics.json").get("training", {})
+    before = _read(run.folder / "ledger.json").get("training", {})
+    trained = before if ledger is None else ledger.to_dict()
+    write_json(run.folder / "metrics.json", metrics)
+    write_json(
+        run.folder / "ledger.json", {"training": trained, "evaluation": evaluation.to_dict()}
+    )
     draw(run.folder, splits, run.task, run.class_names)
     return metrics | {"ledger": str(evaluation)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What an earlier evaluation wrote, if anything."""
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def describe(prepared: Dataset, console: Console) -> None:
@@ -128,7 +138,7 @@ class EpochLines(Callback):
         self.console = console
         self.epochs = self.events = 0
         self.seconds = 0.0
-        self._started = 0.0
+        self._started = self._rate = 0.0
         self._events = 0
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
@@ -140,18 +150,22 @@ class EpochLines(Callback):
         self._events += len(batch["x"])
 
     def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
-        if trainer.sanity_checking or not self._events:
+        self._stop_clock()
+
+    def _stop_clock(self) -> None:
+        """Training ends where validation begins, or with the epoch if there is none."""
+        if not self._events:
             return
         seconds = time.perf_counter() - self._started
         self.events += self._events
         self.seconds += seconds
         self._rate = self._events / max(seconds, 1e-9)
+        self._events = 0
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        self._stop_clock()
         self.epochs += 1
         shown = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        if not trainer.num_val_batches:
-            self._rate = 0.0
         text = "  ".join(f"{name} {value:.4f}" for name, value in sorted(shown.items()))
         self.console.print(
             f"epoch {self.epochs}/{trainer.max_epochs}  {text}  {self._rate:,.0f} events/s",
@@ -185,6 +199,9 @@ def _train(
         warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
         warnings.filterwarnings("ignore", ".*has `__len__` defined.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", ".*Total length of `EpochLoader`.*is zero.*")
+        warnings.filterwarnings("ignore", UNDEFINED_AUC)
         trainer = lightning.Trainer(
             max_epochs=config.training.epochs,
             accelerator=config.training.accelerator,

@@ -90,6 +90,7 @@ class Specs(_Model):
     hash: str
     binding: Binding
     branches: dict[str, BranchStatistics]
+    checksum: str = ""
 
     @classmethod
     def load(cls, path: str | Path) -> Specs:
@@ -102,6 +103,8 @@ class Specs(_Model):
             specs = cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise SpecsError(f"no specs file {str(path)!r}") from None
+        except OSError as error:
+            raise SpecsError(f"cannot read specs file {path}: {error.strerror}") from None
         except ValidationError as error:
             fault = error.errors()[0]
             place = ".".join(str(part) for part in fault["loc"]) or "the file"
@@ -110,24 +113,31 @@ class Specs(_Model):
             ) from None
         if specs.hash != specs.binding.hash():
             raise SpecsError(f"specs file {path} is corrupt: its hash does not fit its contents")
+        if specs.checksum != specs._checksum():
+            raise SpecsError(f"specs file {path} is corrupt: it was changed since it was written")
         missing = set(specs.binding.branches) - specs.branches.keys()
         if missing:
             raise SpecsError(
                 f"specs file {path} is corrupt: no statistics of {sorted(missing)[0]!r}"
             )
-        return specs
+        return specs.model_copy(update={"checksum": ""})  # belongs to the file
 
     def save(self, path: str | Path) -> None:
         """Write atomically; an existing file stays whole until the new one is complete."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.model_dump(mode="json"), separators=(",", ":")) + "\n"
+        document = self.model_dump(mode="json") | {"checksum": self._checksum()}
+        text = json.dumps(document, separators=(",", ":")) + "\n"
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
         with os.fdopen(handle, "w") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
+
+    def _checksum(self) -> str:
+        """SHA-256 over everything else: a changed mean must not go unnoticed."""
+        return digest(self.model_dump(mode="json", exclude={"checksum"}))
 
     def verify(self, wanted: Binding, source: str = "specs") -> None:
         """Raise SpecsError naming what differs, unless these specs belong to the wanted data.

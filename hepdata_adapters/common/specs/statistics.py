@@ -95,7 +95,8 @@ class BranchStatistics(BaseModel):
             raise ValueError(f"cannot merge {self.dtype} {self.kind} with {other.dtype}")
         count = self.count + other.count
         shift = other.mean - self.mean
-        digest = _digest(self.sketch).merge(_digest(other.sketch))
+        # not TDigest.merge: it orders equal means by chance, so the same data gave other bytes
+        digest = _digest(tuple(sorted(self.sketch + other.sketch)))
         lengths = None
         if self.lengths and other.lengths:
             lengths = self.lengths.merge(other.lengths)
