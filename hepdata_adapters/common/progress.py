@@ -32,7 +32,9 @@ def _silent(done: int, total: int) -> None:
 
 
 @contextmanager
-def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(
+    label: str, *, shown: bool = True, console: Console | None = None
+) -> Iterator[Callable[[int, int], None]]:
     """A callback ``report(done, total)`` that draws a bar on a terminal, one line elsewhere.
 
     The bar appears with the first report: work that is not needed shows nothing.
@@ -40,7 +42,7 @@ def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, i
     if not shown:
         yield _silent
         return
-    console = Console(file=sys.stderr)
+    console = console or Console(file=sys.stderr)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(),
         TimeRemainingColumn(), console=console, disable=not console.is_terminal,
@@ -52,7 +54,7 @@ def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, i
             bar.start()
         bar.update(task, completed=done, total=total)
         if done >= total and not console.is_terminal:
-            console.print(f"{label}: {done:,} events")
+            console.print(f"{label}: {done:,} events", highlight=False)
 
     try:
         yield report

@@ -121,6 +121,7 @@ class reading:  # noqa: N801 (reads as a statement: ``with reading(file=url):``)
         what = "cannot be read, truncated or corrupt?"
         if _is_network(error, reason):
             what = "the server does not answer as it should"
+            _forget(self.place.get("file", ""))
         # fsspec returns errors in the place of data, and uproot cannot slice them
         returned = re.fullmatch(r"'(\w+)' object is not subscriptable", reason)
         name = type(error).__name__
@@ -160,20 +161,25 @@ def _options(url: str) -> dict[str, Any]:
     """What fsspec's file system for this URL is told."""
     protocol = url.split("://", 1)[0]
     if protocol == "root":
-        import fsspec
-
         # torch's lazy names warn when the client looks for its open files at exit
         warnings.filterwarnings("ignore", ".*torch.distributed.reduce_op", FutureWarning)
-        file_system, path = fsspec.core.url_to_fs(url)
-        # a handle kept from before may be broken, or of a file that was replaced since
-        with contextlib.suppress(OSError):
-            file_system.invalidate_cache(path)
+        _forget(url)
     if protocol in ("http", "https"):
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(**HTTP_TIMEOUTS)
         return {"client_kwargs": {"timeout": timeout, "raise_for_status": _require_range}}
     return {}
+
+
+def _forget(url: str) -> None:
+    """Drop the handle that fsspec-xrootd keeps: it may be broken, or of a file since replaced."""
+    if url.startswith("root://"):
+        import fsspec
+
+        file_system, path = fsspec.core.url_to_fs(url)
+        with contextlib.suppress(OSError):
+            file_system.invalidate_cache(path)
 
 
 async def _require_range(response: Any) -> None:

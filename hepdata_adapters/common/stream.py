@@ -73,6 +73,15 @@ class Dataset:
         built = transform or build_transform(layout.features, specs)
         return cls(config, manifest, layout, specs, built)
 
+    def notes(self) -> Ledger:
+        """What the ledger says of the dataset itself, before any event is delivered."""
+        ledger = Ledger()
+        for file in self.manifest.empty:
+            ledger.add("files without events", 1, f"{file.url}:{file.tree}")
+        for branch in self.layout.excluded:
+            ledger.add("branches excluded", 1, branch)
+        return ledger
+
     def groups(self, split: SplitName | None) -> list[list[PlanFile]]:
         """The files as the plan mixes them: one a group, or one sample a group if many."""
         files = [

@@ -58,9 +58,9 @@ class RootDataModule(lightning.LightningDataModule):
     @property
     def ledger(self) -> Ledger:
         """What happened to the events of all splits so far."""
-        total = Ledger()
+        total = self.prepared.notes()
         for dataset in self._datasets.values():
-            total.merge(dataset.ledger)
+            total.merge(dataset.delivery)
         return total
 
     def dataset(self, split: SplitName) -> RootIterableDataset:

@@ -151,13 +151,15 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
 
     @property
     def ledger(self) -> Ledger:
-        """What was delivered, truncated, filled and padded so far, over all workers."""
-        total = self._ledger.read()
-        for file in self.prepared.manifest.empty:
-            total.add("files without events", 1, f"{file.url}:{file.tree}")
-        for branch in self.prepared.layout.excluded:
-            total.add("branches excluded", 1, branch)
+        """What was left out, and what was delivered, truncated, filled and padded so far."""
+        total = self.prepared.notes()
+        total.merge(self.delivery)
         return total
+
+    @property
+    def delivery(self) -> Ledger:
+        """The part of the ledger about events, over all workers."""
+        return self._ledger.read()
 
     @property
     def epoch(self) -> int:

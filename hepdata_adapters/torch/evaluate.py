@@ -52,9 +52,9 @@ def score_split(scorer: Scorer, prepared: Dataset, split: SplitName) -> tuple[Sc
     parts = [(scorer(batch["x"]), batch["label"], batch["weight"]) for batch in dataset]
     if not parts:
         empty = np.zeros(0, np.float32)
-        return Scored(empty, empty, np.zeros(0)), dataset.ledger
+        return Scored(empty, empty, np.zeros(0)), dataset.delivery
     scores, label, weight = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-    return Scored(scores, label, weight), dataset.ledger
+    return Scored(scores, label, weight), dataset.delivery
 
 
 def metrics_of(scored: Scored, task: Task, num_classes: int) -> Metrics:
@@ -132,7 +132,7 @@ def _roc(scores: NDArray[Any], signal: NDArray[np.bool_]) -> Roc:
 def all_splits(scorer: Scorer, prepared: Dataset) -> tuple[dict[SplitName, Scored], Ledger]:
     """`score_split` for train, validation and test, and one ledger for all."""
     splits: dict[SplitName, Scored] = {}
-    total = Ledger()
+    total = prepared.notes()
     for name in SPLITS:
         splits[name], ledger = score_split(scorer, prepared, name)
         total.merge(ledger)

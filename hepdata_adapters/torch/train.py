@@ -7,12 +7,13 @@ import logging
 import shutil
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
@@ -65,9 +66,10 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     data = RootDataModule(
         prepared, batch_size=config.training.batch_size, num_workers=config.training.workers
     )
-    lines = EpochLines(console)
     started = time.perf_counter()
-    _train(config, folder, module, data, lines, console)
+    with progress_bar("training", shown=console.is_terminal, console=console) as report:
+        lines = EpochLines(console, prepared.specs.events("train"), report)
+        _train(config, folder, module, data, lines)
     seconds = time.perf_counter() - started
     training = {
         "epochs": lines.epochs,
@@ -132,35 +134,28 @@ def describe(prepared: Dataset, console: Console) -> None:
 
 
 class EpochLines(Callback):
-    """One line an epoch: losses, metrics, and the rate of training events."""
+    """One line an epoch (losses, metrics, events/s), above a bar with the time left."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, events: int, report: Callable[[int, int], None]) -> None:
         self.console = console
         self.epochs = self.events = 0
         self.seconds = 0.0
+        self._per_epoch, self._report = events, report
         self._started = self._rate = 0.0
-        self._events = 0
+        self._seen = 0
+        self._running = False
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        self._started, self._events = time.perf_counter(), 0
+        self._started, self._seen, self._running = time.perf_counter(), 0, True
 
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
-        self._events += len(batch["x"])
+        self._seen += len(batch["x"])
+        self._report(self.events + self._seen, self._per_epoch * trainer.max_epochs)
 
     def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
         self._stop_clock()
-
-    def _stop_clock(self) -> None:
-        """Training ends where validation begins, or with the epoch if there is none."""
-        if not self._events:
-            return
-        seconds = time.perf_counter() - self._started
-        self.events += self._events
-        self.seconds += seconds
-        self._rate = self._events / max(seconds, 1e-9)
-        self._events = 0
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
         self._stop_clock()
@@ -172,6 +167,15 @@ class EpochLines(Callback):
             highlight=False, soft_wrap=True,
         )  # fmt: skip
 
+    def _stop_clock(self) -> None:
+        """Training ends where validation begins, or with the epoch if there is none."""
+        if self._running:
+            seconds = time.perf_counter() - self._started
+            self.events += self._seen
+            self.seconds += seconds
+            self._rate = self._seen / max(seconds, 1e-9)
+            self._seen, self._running = 0, False
+
 
 def _train(
     config: RunConfig,
@@ -179,7 +183,6 @@ def _train(
     module: EventModule,
     data: RootDataModule,
     lines: EpochLines,
-    console: Console,
 ) -> None:
     monitor = "validation_loss" if data.prepared.specs.events("validation") else "train_loss"
     checkpoint = ModelCheckpoint(
@@ -189,8 +192,6 @@ def _train(
     callbacks: list[Callback] = [
         checkpoint, EarlyStopping(monitor, patience=config.training.patience), lines,
     ]  # fmt: skip
-    if console.is_terminal:
-        callbacks.append(RichProgressBar())
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     torch.set_float32_matmul_precision("high")
     with warnings.catch_warnings():
@@ -208,7 +209,7 @@ def _train(
             devices=config.training.devices,
             logger=[CSVLogger(folder, "logs", "csv"), TensorBoardLogger(folder, "logs", "tb")],
             callbacks=callbacks,
-            enable_progress_bar=console.is_terminal,
+            enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=10,
             num_sanity_val_steps=0,

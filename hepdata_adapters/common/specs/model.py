@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -128,8 +127,8 @@ class Specs(_Model):
         path.parent.mkdir(parents=True, exist_ok=True)
         document = self.model_dump(mode="json") | {"checksum": self._checksum()}
         text = json.dumps(document, separators=(",", ":")) + "\n"
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-        with os.fdopen(handle, "w") as stream:
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        with partial.open("w") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
