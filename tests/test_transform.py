@@ -120,6 +120,15 @@ def test_nan_is_an_error_unless_a_policy_fills_it():
     assert out.filled.tolist() == [[0], [1]]
 
 
+def test_a_value_too_large_for_float32_is_an_error_not_an_infinity():
+    feature = FeatureTransform(branch="x", kind="flat", dtype="float64", width=1, missing=0)
+    transform = VectorTransform(features=(feature,))
+    with pytest.raises(InvalidValueError, match=r"x is too large for float32 \(event 1"):
+        transform({"x": np.array([1.0, 1e300])})
+    fitting = feature.model_copy(update={"center": 1e300, "factor": 1e-300})
+    assert VectorTransform(features=(fitting,))({"x": np.array([2e300])}).x.tolist() == [[1.0]]
+
+
 def test_overlong_events_are_an_error_on_request():
     feature = FeatureTransform(
         branch="pt", kind="jagged", dtype="float32", width=1, overflow="error"

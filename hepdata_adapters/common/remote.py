@@ -8,6 +8,7 @@ remote files may fork (the default of DataLoader workers on Linux): see `_ForkGu
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import glob
@@ -30,15 +31,15 @@ from hepdata_adapters.common.errors import (
 _EXTRAS = {"root": ("fsspec_xrootd", "xrootd"), "s3": ("s3fs", "s3")}
 
 # After a server restart the client's own defaults block for minutes; with these a read goes on
-# after a few seconds, and fails after half a minute where the server stays away. They must stand
-# before XRootD is imported, in every process.
+# after a few seconds, and fails after half a minute where the server stays away. The client
+# itself puts a variable that the user has set (XRD_STREAMTIMEOUT, …) before them.
 _XROOTD_DEFAULTS = {
-    "XRD_CONNECTIONWINDOW": "5",
-    "XRD_CONNECTIONRETRY": "4",
-    "XRD_TIMEOUTRESOLUTION": "1",
-    "XRD_STREAMTIMEOUT": "10",
-    "XRD_STREAMERRORWINDOW": "1",
-    "XRD_RUNFORKHANDLER": "1",
+    "ConnectionWindow": 5,
+    "ConnectionRetry": 4,
+    "TimeoutResolution": 1,
+    "StreamTimeout": 10,
+    "StreamErrorWindow": 1,
+    "RunForkHandler": 1,
 }
 
 # seconds; a request may take as long as it likes while bytes arrive
@@ -142,9 +143,6 @@ def _is_network(error: Exception, reason: str) -> bool:
 
 def _require_protocol(url: str) -> None:
     protocol = url.split("://", 1)[0]
-    if protocol == "root":
-        for name, value in _XROOTD_DEFAULTS.items():
-            os.environ.setdefault(name, value)
     module, extra = _EXTRAS.get(protocol, ("fsspec", "all"))
     try:
         __import__(module)
@@ -155,15 +153,14 @@ def _require_protocol(url: str) -> None:
     if protocol not in fsspec.available_protocols():
         raise ConfigError(f"unknown protocol {protocol!r} in {url!r}")
     _guard_forks()
+    if protocol == "root":
+        _tame_xrootd()
 
 
 def _options(url: str) -> dict[str, Any]:
     """What fsspec's file system for this URL is told."""
     protocol = url.split("://", 1)[0]
-    if protocol == "root":
-        # torch's lazy names warn when the client looks for its open files at exit
-        warnings.filterwarnings("ignore", ".*torch.distributed.reduce_op", FutureWarning)
-        _forget(url)
+    _forget(url)
     if protocol in ("http", "https"):
         import aiohttp
 
@@ -257,6 +254,17 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
     with contextlib.suppress(RuntimeError):
         return asyncio.get_running_loop()
     return None
+
+
+@functools.cache
+def _tame_xrootd() -> None:
+    from XRootD import client
+
+    for name, value in _XROOTD_DEFAULTS.items():
+        client.EnvPutInt(name, value)
+    # at exit, before the client looks for its open files among all objects: torch's lazy names
+    # warn of that
+    atexit.register(warnings.filterwarnings, "ignore", ".*torch.distributed", FutureWarning)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +120,14 @@ class Dataset:
         )
 
 
+class Loaded(NamedTuple):
+    """A chunk in memory: its transformed events as read, and the order to deliver them in."""
+
+    chunk: Chunk
+    events: Batch
+    order: NDArray[np.int64]
+
+
 class EventStream:
     """Reads the batches of a plan in one process. Open it where it is used, after any fork.
 
@@ -150,7 +158,7 @@ class EventStream:
         """The batches of one worker of one rank, in the order of the plan."""
         counts = Ledger()
         writer = f"{shard.rank}-{shard.worker}-{os.getpid()}-{next(_WRITERS)}"
-        chunks: dict[int, tuple[Chunk, Batch]] = {}
+        chunks: dict[int, Loaded] = {}
         written = time.monotonic()
         try:
             for number in shard.batches(plan.batches):
@@ -163,21 +171,23 @@ class EventStream:
             if ledger:
                 ledger.write(writer, counts)
 
-    def _batch(
-        self, plan: Plan, share: Share, chunks: dict[int, tuple[Chunk, Batch]], ledger: Ledger
-    ) -> Batch:
+    def _batch(self, plan: Plan, share: Share, chunks: dict[int, Loaded], ledger: Ledger) -> Batch:
         """The rows of a share; ``chunks`` keeps the present chunk of each canonical stream."""
         parts = []
         for piece in plan.locate(share.batch, share.first, share.last):
-            if chunks.get(piece.stream, (None,))[0] != piece.chunk:
-                chunks.pop(piece.stream, None)  # the old one first: memory is one chunk a stream
-                chunks[piece.stream] = (piece.chunk, self._load(plan, piece.chunk))
-            chunk = chunks[piece.stream][1]
-            parts.append({name: chunk[name][piece.first : piece.last] for name in chunk})
+            loaded = chunks.get(piece.stream)
+            if loaded is None or loaded.chunk != piece.chunk:
+                # the old one goes first: memory is one chunk a stream
+                loaded = None
+                chunks.pop(piece.stream, None)
+                loaded = Loaded(piece.chunk, self._load(plan, piece.chunk), plan.order(piece.chunk))
+                chunks[piece.stream] = loaded
+            rows = loaded.order[piece.first : piece.last]
+            parts.append({name: values[rows] for name, values in loaded.events.items()})
         if share.padding:
             parts.append(self._padding(share.padding))
             ledger.add("padding rows for equal ranks", share.padding)
-        batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        batch = _joined(parts)
         transform = self.dataset.transform
         ledger.add_vectors(
             batch.pop("dropped"),
@@ -205,20 +215,16 @@ class EventStream:
 
     def _load(self, plan: Plan, chunk: Chunk) -> Batch:
         parts = [self._part(part) for part in plan.parts(chunk)]
-        merged: Batch = {
-            name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]
-        }
-        columns = concatenate_all([part for _, part in parts])
-        order = plan.order(chunk)
+        merged = _joined([targets for targets, _ in parts])
+        columns = concatenate_all([features for _, features in parts])
         vectors = self._transformed(columns, merged["event"])
-        merged |= {
+        return merged | {
             "x": vectors.x,
             "mask": vectors.mask,
             "lengths": vectors.lengths,
             "dropped": vectors.dropped,
             "filled": vectors.filled,
         }
-        return {name: values[order] for name, values in merged.items()}
 
     def _part(self, part: UnitRange) -> tuple[Batch, Columns]:
         """The targets and the feature columns of a unit range."""
@@ -272,6 +278,12 @@ class EventStream:
             ]
             self._sources[file.sample] = Source([*names, *dataset.layout.identity])
         return self._sources[file.sample]
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def label_dtype(dataset: Dataset) -> np.dtype[Any]:
