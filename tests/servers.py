@@ -11,6 +11,7 @@ leaves neither process nor file behind::
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -131,9 +132,7 @@ class XrootdServer(_Server):
         """Why it cannot run here, or None."""
         if shutil.which("xrootd") is None:
             return "no xrootd server here (Debian: apt-get install xrootd-server)"
-        try:
-            __import__("fsspec_xrootd")
-        except ImportError:
+        if importlib.util.find_spec("fsspec_xrootd") is None:
             return "no xrootd client here (pip install hepdata-adapters[xrootd])"
         return None
 

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import functools
 import glob
+import importlib
 import os
 import re
 import sys
@@ -85,14 +86,12 @@ def open_root(url: str) -> Any:
     """
     import uproot
 
-    options: dict[str, Any] = {}
     if is_remote(url):
         _require_protocol(url)
-        options = _options(url)
     elif not Path(url.removeprefix("file://")).is_file():
         raise FileError("no such file", file=url)
     with reading(file=url):
-        directory = uproot.open(url, **options)
+        directory = uproot.open(url, **_options(url))
         size, end = directory.file.source.num_bytes, directory.file.fEND
         if size is not None and size < end:
             directory.close()
@@ -145,23 +144,21 @@ def _require_protocol(url: str) -> None:
     protocol = url.split("://", 1)[0]
     module, extra = _EXTRAS.get(protocol, ("fsspec", "all"))
     try:
-        __import__(module)
+        importlib.import_module(module)
     except ImportError:
         raise MissingExtraError(module, extra) from None
     import fsspec
 
     if protocol not in fsspec.available_protocols():
         raise ConfigError(f"unknown protocol {protocol!r} in {url!r}")
-    _guard_forks()
     if protocol == "root":
         _tame_xrootd()
 
 
 def _options(url: str) -> dict[str, Any]:
     """What fsspec's file system for this URL is told."""
-    protocol = url.split("://", 1)[0]
     _forget(url)
-    if protocol in ("http", "https"):
+    if url.startswith(("http://", "https://")):
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(**HTTP_TIMEOUTS)
@@ -174,8 +171,8 @@ def _forget(url: str) -> None:
     if url.startswith("root://"):
         import fsspec
 
-        file_system, path = fsspec.core.url_to_fs(url)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
+            file_system, path = fsspec.core.url_to_fs(url)
             file_system.invalidate_cache(path)
 
 
@@ -210,10 +207,9 @@ class _ForkGuard:
         self._go = threading.Event()
 
     def before(self) -> None:
-        import fsspec.asyn
-
         self._one.acquire()
-        loop = fsspec.asyn.loop[0]
+        fsspec_loops = sys.modules.get("fsspec.asyn")
+        loop = fsspec_loops.loop[0] if fsspec_loops else None
         if loop is None or not loop.is_running() or _running_loop() is loop:
             return
         self._go = threading.Event()
@@ -258,8 +254,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 @functools.cache
 def _tame_xrootd() -> None:
-    from XRootD import client
-
+    client = importlib.import_module("XRootD.client")
     for name, value in _XROOTD_DEFAULTS.items():
         client.EnvPutInt(name, value)
     # at exit, before the client looks for its open files among all objects: torch's lazy names
@@ -267,15 +262,12 @@ def _tame_xrootd() -> None:
     atexit.register(warnings.filterwarnings, "ignore", ".*torch.distributed", FutureWarning)
 
 
-@functools.cache
-def _guard_forks() -> None:
-    if hasattr(os, "register_at_fork"):
-        guard = _ForkGuard()
-        os.register_at_fork(
-            before=guard.before,
-            after_in_parent=guard.after_in_parent,
-            after_in_child=guard.after_in_child,
-        )
-
+if hasattr(os, "register_at_fork"):
+    _guard = _ForkGuard()
+    os.register_at_fork(
+        before=_guard.before,
+        after_in_parent=_guard.after_in_parent,
+        after_in_child=_guard.after_in_child,
+    )
 
 __all__ = ["DataError", "expand", "is_remote", "open_root", "reading", "split_tree"]
