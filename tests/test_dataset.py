@@ -247,6 +247,24 @@ def test_rntuple_and_ttree_give_the_same_rows(tmp_path):
         assert torch.equal(rows[0][key], rows[1][key])
 
 
+def test_members_of_rntuple_collections_are_features(tmp_path):
+    path = tmp_path / "collection.root"
+    jets = ak.Array(
+        [[{"pt": 1.0, "eta": -1.0}, {"pt": 2.0, "eta": 0.5}], [], [{"pt": 3.0, "eta": 2.0}]]
+    )
+    with uproot.recreate(path) as file:
+        file["Events"] = {"Jet": jets, "MET": np.array([1.0, 2.0, 3.0])}
+    dataset = RootIterableDataset(
+        str(path), batch_size=3, shuffle=False, progress=False,
+        defaults={"scaling": "none", "length": 2}, features=["Jet.eta", "MET", "Jet.pt"],
+    )  # fmt: skip
+    assert next(iter(dataset))["x"].tolist() == [
+        [-1.0, 0.5, 1.0, 1.0, 2.0],
+        [0.0] * 2 + [2.0, 0.0, 0.0],
+        [2.0, 0.0, 3.0, 3.0, 0.0],
+    ]
+
+
 def test_ranks_default_to_the_environment(three_files, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from hepdata_adapters.common.remote import open_root, reading
 from hepdata_adapters.common.schema import Branch, get_tree, is_rntuple
 
 MAX_OPEN_FILES = 64
-MAX_CACHED_BYTES = 256 * 2**20
+MAX_CACHED_BYTES = 512 * 2**20
 
 
 class Source:
@@ -86,7 +86,8 @@ class Source:
         if str(directory.file.uuid) != file.uuid:
             directory.close()
             raise FileError("the file was replaced since the manifest was made", file=file.url)
-        tree = get_tree(directory, file.tree, file.url)
+        with reading(file=file.url, tree=file.tree):
+            tree = get_tree(directory, file.tree, file.url)
         self._open[name] = (directory, tree)
         while len(self._open) > self._max_open:
             self._open.popitem(last=False)[1][0].close()
@@ -94,24 +95,34 @@ class Source:
 
 
 def read_columns(tree: Any, branches: Sequence[Branch], start: int, stop: int) -> Columns:
-    """Entries ``start`` to ``stop`` of the branches, as columns of their native dtypes."""
+    """Entries ``start`` to ``stop`` of the branches, as columns of their native dtypes.
+
+    All branches are asked for at once, so that uproot can join the reads of a remote file.
+    """
     names = [branch.name for branch in branches]
+    options = {"entry_start": start, "entry_stop": stop, "array_cache": None, "library": "ak"}
+    # objects, not names: uproot would evaluate names as expressions
     if is_rntuple(tree):
-        arrays = {
-            name: tree[name].array(entry_start=start, entry_stop=stop, array_cache=None)
-            for name in names
-        }
+        wanted = set(names)
+        found = tree.arrays(filter_field=lambda field: field.path in wanted, how=dict, **options)
+        arrays = {name: _member(found, name) for name in names}
     else:
-        wanted = {id(tree[name]): name for name in names}
-        # identity, not names: uproot would evaluate names as expressions
-        found = tree.arrays(
-            filter_branch=lambda branch: id(branch) in wanted,
-            entry_start=start, entry_stop=stop, array_cache=None, library="ak", how=list,
-        )  # fmt: skip
-        order = [wanted[id(branch)] for branch in tree.itervalues(recursive=True)
-                 if id(branch) in wanted]  # fmt: skip
-        arrays = dict(zip(order, found, strict=True))
+        chosen = {id(tree[name]): name for name in names}
+        values = tree.arrays(filter_branch=lambda branch: id(branch) in chosen, how=list, **options)
+        order = [id(branch) for branch in tree.itervalues(recursive=True) if id(branch) in chosen]
+        arrays = {chosen[key]: array for key, array in zip(order, values, strict=True)}
     return {branch.name: _column(arrays[branch.name], branch) for branch in branches}
+
+
+def _member(arrays: Mapping[str, Any], name: str) -> Any:
+    """The array of an RNTuple field; members of records come inside their record."""
+    if name in arrays:
+        return arrays[name]
+    first, *rest = name.split(".")
+    array = arrays[first]
+    for part in rest:
+        array = array[part]
+    return array
 
 
 def _column(array: Any, branch: Branch) -> Column:

@@ -90,7 +90,7 @@ class RootDataModule(lightning.LightningDataModule):
             lambda: self.trainer.current_epoch if self.trainer else 0,
             batch_size=None,
             num_workers=workers,
-            # threads of an XRootD client or of fsspec do not survive a fork
+            # a fork copies the state of running threads (torch, XRootD) at an arbitrary moment
             multiprocessing_context="forkserver" if workers else None,
             persistent_workers=workers > 0,
         )
