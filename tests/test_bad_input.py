@@ -18,7 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hepdata_adapters import DatasetConfig, Sample, Specs, compute_specs
-from hepdata_adapters.common.config import MAX_CONFIG_BYTES, RunConfig, load_config
+from hepdata_adapters.common.config import RunConfig
+from hepdata_adapters.common.config_file import MAX_CONFIG_BYTES, load_config
 from hepdata_adapters.common.errors import (
     BranchError,
     ConfigError,

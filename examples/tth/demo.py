@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.panel import Panel
 
-from hepdata_adapters.common.config import load_config
+from hepdata_adapters.common.config_file import load_config
 from hepdata_adapters.common.events import columns_from_events, events_from_columns
 from hepdata_adapters.common.inference import raw_events, scan_inputs
 from hepdata_adapters.torch.run import Run, load_run

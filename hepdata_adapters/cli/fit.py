@@ -19,7 +19,7 @@ def fit(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder.")] = False,
 ) -> None:
     """Train, evaluate and draw; everything goes to the run folder."""
-    from hepdata_adapters.common.config import load_config
+    from hepdata_adapters.common.config_file import load_config
 
     parsed = load_config(config, overrides)  # before torch is imported: a typo is told at once
     from hepdata_adapters.torch.train import fit as train

@@ -21,7 +21,7 @@ def specs(
     ] = False,
 ) -> None:
     """Compute statistics of all branches over the training split."""
-    from hepdata_adapters.common.config import load_config
+    from hepdata_adapters.common.config_file import load_config
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.specs.compute import compute_specs

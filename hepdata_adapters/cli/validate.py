@@ -9,7 +9,7 @@ def validate(config: Config, overrides: Set = []) -> None:  # noqa: B006 (typer 
     """Check a config against its files, and the model it names."""
     from rich.console import Console
 
-    from hepdata_adapters.common.config import load_config
+    from hepdata_adapters.common.config_file import load_config
     from hepdata_adapters.common.features import resolve
     from hepdata_adapters.common.manifest import build_manifest
     from hepdata_adapters.common.specs.model import Binding, Specs

@@ -9,11 +9,11 @@ import lightning
 from torch.utils.data import DataLoader
 
 from hepdata_adapters.common.ledger import Ledger
-from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.samples import Samples, prepare
 from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import Dataset
 from hepdata_adapters.torch.convert import TensorBatch
-from hepdata_adapters.torch.dataset import RootIterableDataset, Samples, as_config
+from hepdata_adapters.torch.dataset import RootIterableDataset
 
 
 class RootDataModule(lightning.LightningDataModule):
@@ -37,12 +37,7 @@ class RootDataModule(lightning.LightningDataModule):
         **options: Any,
     ) -> None:
         super().__init__()
-        if isinstance(samples, Dataset):
-            self.prepared = samples
-        else:
-            config, folder = as_config(samples, options)
-            with progress_bar("computing specs", shown=progress) as report:
-                self.prepared = Dataset.prepare(config, None, folder, report)
+        self.prepared = prepare(samples, options, progress=progress)
         self.batch_size, self.num_workers = batch_size, num_workers
         self._datasets: dict[SplitName, RootIterableDataset] = {}
 
@@ -66,7 +61,7 @@ class RootDataModule(lightning.LightningDataModule):
     def dataset(self, split: SplitName) -> RootIterableDataset:
         """The dataset of a split; made once, when the ranks are known."""
         if split not in self._datasets:
-            self._datasets[split] = RootIterableDataset.from_prepared(
+            self._datasets[split] = RootIterableDataset(
                 self.prepared,
                 batch_size=self.batch_size,
                 split=split,

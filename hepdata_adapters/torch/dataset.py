@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from hepdata_adapters.common.config import DatasetConfig, Sample, load_config, validated
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.plan import Plan
-from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.samples import (
+    Samples,
+    check_batch_size,
+    environment_ranks,
+    prepare,
+)
 from hepdata_adapters.common.shard import Shard
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import Dataset, EventStream, check_split
 from hepdata_adapters.torch.convert import TensorBatch, to_tensors
 
-Samples = (
-    str | Path | Sequence[str | Path | Sample] | Mapping[str, float | str] | Sample | DatasetConfig
-)
-
 
 class RootIterableDataset(IterableDataset[TensorBatch]):
     """Streams the events of ROOT files as tensors, each event once an epoch.
 
     samples: a path, glob or URL (``file.root:tree``), a list of them, a dict of path to label,
-    `Sample` objects, a `DatasetConfig`, or a YAML file.
+    `Sample` objects, a `DatasetConfig`, a YAML file, or a `Dataset` that is scanned already.
     batch_size: whole batches of this many events per rank (fast: use
     ``DataLoader(dataset, batch_size=None)``), or None for single events.
     split: ``"train"``, ``"validation"``, ``"test"``, or None for all events.
@@ -59,7 +59,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Samples | Dataset,
         *,
         batch_size: int | None = None,
         split: SplitName | None = None,
@@ -73,45 +73,8 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         **options: Any,
     ) -> None:
         check_split(split)
-        _check_batch_size(batch_size)
-        config, folder = as_config(samples, options)
-        if isinstance(specs, str | Path):
-            config, specs = config.model_copy(update={"specs": str(specs)}), None
-        with progress_bar("computing specs", shown=progress) as report:
-            prepared = Dataset.prepare(config, specs, folder, report)
-        self._set(prepared, batch_size, split, shuffle, seed, epoch, rank, world_size)
-
-    @classmethod
-    def from_prepared(
-        cls,
-        prepared: Dataset,
-        *,
-        batch_size: int | None = None,
-        split: SplitName | None = None,
-        shuffle: bool = True,
-        seed: int | None = None,
-        epoch: int = 0,
-        rank: int | None = None,
-        world_size: int | None = None,
-    ) -> RootIterableDataset:
-        """Another view (split, batch size, …) of a dataset that is scanned already."""
-        dataset = cls.__new__(cls)
-        dataset._set(prepared, batch_size, split, shuffle, seed, epoch, rank, world_size)
-        return dataset
-
-    def _set(
-        self,
-        prepared: Dataset,
-        batch_size: int | None,
-        split: SplitName | None,
-        shuffle: bool,
-        seed: int | None,
-        epoch: int,
-        rank: int | None,
-        world_size: int | None,
-    ) -> None:
-        check_split(split)
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
+        prepared = prepare(samples, options, specs, progress=progress)
         self.prepared, self.batch_size, self.split = prepared, batch_size, split
         self.shuffle = shuffle
         # in shared memory, so that persistent workers see `set_epoch`
@@ -147,7 +110,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
             return self._rank or 0, 1 if self._world_size is None else self._world_size
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return _environment("RANK", 0), _environment("WORLD_SIZE", 1)
+        return environment_ranks()
 
     @property
     def ledger(self) -> Ledger:
@@ -213,50 +176,3 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         if worker is None:
             return Shard(*self.ranks)
         return Shard(*self.ranks, worker.id, worker.num_workers)
-
-
-def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConfig, Path | None]:
-    """The config that the first argument of a dataset stands for, and its cache folder.
-
-    A YAML file has its cache beside it, all else the user's cache folder (None).
-    Raises ConfigError for an unknown option.
-    """
-    folder: Path | None = None
-    if isinstance(samples, str | Path) and Path(samples).suffix in (".yaml", ".yml"):
-        folder = Path(samples).resolve().parent / ".hepdata"
-        samples = load_config(samples)
-    if isinstance(samples, DatasetConfig):
-        document: dict[str, Any] = samples.model_dump()
-        kind = type(samples)
-    else:
-        document, kind = {"samples": _listed(samples)}, DatasetConfig
-    return validated(kind, document | dict(options), "arguments"), folder
-
-
-def _check_batch_size(size: object) -> None:
-    if size is not None and (not isinstance(size, int) or size < 1):
-        raise ConfigError(f"batch_size is a whole number from 1, or None, not {size!r}")
-
-
-def _environment(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
-    if not text.isdecimal():
-        raise ConfigError(f"the environment has {name}={text!r}, which is no number")
-    return int(text)
-
-
-def _listed(samples: Any) -> list[Any]:
-    if isinstance(samples, Mapping):
-        return [{"files": path, "label": label} for path, label in samples.items()]
-    if isinstance(samples, str | Path):
-        return [{"files": samples}]
-    if isinstance(samples, Sample):
-        return [samples.model_dump()]
-    if not isinstance(samples, Sequence):
-        raise ConfigError(
-            f"samples are a path, a list of paths or Samples, a dict of path to label, a "
-            f"DatasetConfig or a YAML file, not {type(samples).__name__}"
-        )
-    if samples and all(isinstance(sample, Sample) for sample in samples):
-        return [sample.model_dump() for sample in samples]
-    return [{"files": list(samples)}]

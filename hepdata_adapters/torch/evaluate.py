@@ -45,7 +45,7 @@ class Scored:
 @torch.inference_mode()
 def score_split(scorer: Scorer, prepared: Dataset, split: SplitName) -> tuple[Scored, Ledger]:
     """Scores of all events of a split, in file order, and what happened to them on the way."""
-    dataset = RootIterableDataset.from_prepared(
+    dataset = RootIterableDataset(
         prepared, batch_size=BATCH, split=split, shuffle=False, rank=0, world_size=1
     )
     scorer.eval()

@@ -12,7 +12,8 @@ import torch
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from hepdata_adapters.common.config import RunConfig, Task, load_config
+from hepdata_adapters.common.config import RunConfig, Task
+from hepdata_adapters.common.config_file import load_config
 from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.events import events_from_columns, without_nan
 from hepdata_adapters.common.remote import is_remote

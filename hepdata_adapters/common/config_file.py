@@ -1,0 +1,198 @@
+"""Configs from YAML and other plain documents, with errors in the words of the config."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hepdata_adapters.common.config import (
+    Feature,
+    FeatureDefaults,
+    ModelConfig,
+    RunConfig,
+    Sample,
+    Sampling,
+    Split,
+    TrainingConfig,
+    Weight,
+)
+from hepdata_adapters.common.errors import ConfigError, nearest
+
+MAX_CONFIG_BYTES = 1_000_000
+_C = TypeVar("_C", bound=BaseModel)
+_UNION = re.compile(r"literal\[|tuple\[|constrained-|function-|float$|str$")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file and apply ``key.sub=value`` overrides.
+
+    Relative paths are beside the file; those of overrides are beside the caller.
+
+    Raises ConfigError naming the file and the key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"no config file {str(path)!r}")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes")
+    try:
+        document = read_yaml(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable as YAML: {_one_line(error)}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} holds no mapping of keys to values")
+    document = override(_beside(document, path.parent), overrides)
+    return validated(RunConfig, document, str(path))
+
+
+def validated(kind: type[_C], document: Mapping[str, Any], source: str) -> _C:
+    """A config of this kind; raises ConfigError with each wrong key and its reason."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {'; '.join(_reasons(error))}") from None
+
+
+def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Set ``key.sub=value`` in a copy; values are YAML, list items are addressed by number.
+
+    >>> override({"training": {"epochs": 5}}, ["training.epochs=2", "samples.0=x"])
+    Traceback (most recent call last):
+    ...
+    hepdata_adapters.common.errors.ConfigError: --set samples.0=x: there is no 'samples'
+    """
+    changed: dict[str, Any] = copy.deepcopy(dict(document))
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not all(path.split(".")):
+            raise ConfigError(f"--set {assignment}: write key.sub=value")
+        try:
+            value = read_yaml(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment}: {_one_line(error)}") from None
+        target: Any = changed
+        *parents, last = path.split(".")
+        for parent in parents:
+            if isinstance(target, dict):
+                target = target.setdefault(parent, {})
+            else:
+                target = _item(target, parent, assignment)
+        if isinstance(target, dict):
+            if last.isdecimal():
+                reason = f"there is no {'.'.join(parents)!r}" if parents else "write key.sub=value"
+                raise ConfigError(f"--set {assignment}: {reason}")
+            target[last] = value
+        else:
+            _item(target, last, assignment)
+            target[int(last)] = value
+    return changed
+
+
+def _item(target: Any, number: str, assignment: str) -> Any:
+    if not isinstance(target, list) or not number.isdecimal() or int(number) >= len(target):
+        raise ConfigError(f"--set {assignment}: there is no item {number!r}")
+    return target[int(number)]
+
+
+def read_yaml(text: str) -> Any:
+    """One YAML document of plain values; raises yaml.YAMLError."""
+    loader = _PlainLoader(text)
+    try:
+        return loader.get_single_data()
+    except (ValueError, TypeError, LookupError) as error:  # such as !!int abc, 2001-99-99
+        raise yaml.YAMLError(f"a value does not fit its type: {error}") from None
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (which can blow up a small file) and without repeated keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases are not supported")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            names = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise yaml.YAMLError(f"key {twice!r} stands twice{node.start_mark}")
+        return mapping
+
+
+def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The document with its relative paths taken from ``folder``; other faults stay."""
+
+    def beside(path: Any) -> Any:
+        if isinstance(path, list):
+            return [beside(item) for item in path]
+        if not isinstance(path, str) or "://" in path or Path(path).is_absolute():
+            return path
+        return str(folder / path)
+
+    changed = copy.deepcopy(document)
+    samples = changed.get("samples")
+    for sample in samples if isinstance(samples, list) else []:
+        if isinstance(sample, dict) and "files" in sample:
+            sample["files"] = beside(sample["files"])
+    if "specs" in changed:
+        changed["specs"] = beside(changed["specs"])
+    model = changed.get("model")
+    if isinstance(model, dict) and str(model.get("factory")).rpartition(":")[0].endswith(".py"):
+        model["factory"] = beside(model["factory"])
+    return changed
+
+
+def _reasons(error: ValidationError, shown: int = 5) -> list[str]:
+    """Each fault in the words of the config; what merely follows from another is left out."""
+    faults = [(_place(fault), fault) for fault in map(dict, error.errors())]
+    reasons = [
+        _reason(place, fault)
+        for place, fault in faults
+        if not any(other[: len(place)] == place and other != place for other, _ in faults)
+    ]
+    return list(dict.fromkeys(reasons))[:shown]
+
+
+def _reason(place: tuple[str, ...], fault: Mapping[str, Any]) -> str:
+    name = ".".join(place) or "config"
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {name!r}{nearest(place[-1], _known_keys(place))}"
+    message: str = fault["msg"].removeprefix("Value error, ")
+    message = re.sub(r"dictionary or instance of \w+", "mapping", message)
+    message = message.replace("tuple", "list").replace("Tuple", "List")
+    return f"{name}: {_one_line(message)}"
+
+
+def _place(fault: Mapping[str, Any]) -> tuple[str, ...]:
+    """The path of a key; pydantic's names for the branches of a union are left out."""
+    *parents, last = [str(part) for part in fault["loc"]] or [""]
+    kept = [part for part in parents if not _UNION.match(part)]
+    if fault["type"] == "extra_forbidden" or not _UNION.match(last):
+        kept.append(last)
+    return tuple(kept)
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "samples": Sample, "features": Feature, "defaults": FeatureDefaults, "split": Split,
+        "sampling": Sampling, "model": ModelConfig, "training": TrainingConfig, "weight": Weight,
+    }  # fmt: skip
+    named = [str(part) for part in location[:-1] if str(part) in sections]
+    return list((sections[named[-1]] if named else RunConfig).model_fields)
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,96 @@
+"""What users may pass as samples, in every framework: paths, labels, configs, YAML files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hepdata_adapters.common.config import DatasetConfig, Sample
+from hepdata_adapters.common.config_file import load_config, validated
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.stream import Dataset
+
+Samples = (
+    str | Path | Sequence[str | Path | Sample] | Mapping[str, float | str] | Sample | DatasetConfig
+)
+
+
+def prepare(
+    samples: Samples | Dataset,
+    options: Mapping[str, Any],
+    specs: Specs | str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> Dataset:
+    """Scan the files of the samples and find or make their specs, with a progress bar.
+
+    options: keys of `DatasetConfig` that go beside the samples. A `Dataset` is taken as it is.
+    Raises ConfigError, DataError or SpecsError.
+    """
+    if isinstance(samples, Dataset):
+        if options or specs:
+            given = ", ".join([*options, *(["specs"] if specs else [])])
+            raise ConfigError(f"a prepared dataset is complete: it takes no {given}")
+        return samples
+    config, folder = as_config(samples, options)
+    if isinstance(specs, str | Path):
+        config, specs = config.model_copy(update={"specs": str(specs)}), None
+    with progress_bar("computing specs", shown=progress) as report:
+        return Dataset.prepare(config, specs, folder, report)
+
+
+def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConfig, Path | None]:
+    """The config that the first argument of a dataset stands for, and its cache folder.
+
+    A YAML file has its cache beside it, all else the user's cache folder (None).
+    Raises ConfigError for an unknown option.
+    """
+    folder: Path | None = None
+    if isinstance(samples, str | Path) and Path(samples).suffix in (".yaml", ".yml"):
+        folder = Path(samples).resolve().parent / ".hepdata"
+        samples = load_config(samples)
+    if isinstance(samples, DatasetConfig):
+        document: dict[str, Any] = samples.model_dump()
+        kind = type(samples)
+    else:
+        document, kind = {"samples": _listed(samples)}, DatasetConfig
+    return validated(kind, document | dict(options), "arguments"), folder
+
+
+def check_batch_size(size: object) -> None:
+    """Raise ConfigError for a batch size that is neither None nor a whole number from 1."""
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise ConfigError(f"batch_size is a whole number from 1, or None, not {size!r}")
+
+
+def environment_ranks() -> tuple[int, int]:
+    """(rank, world size) as launchers such as torchrun set them, else one rank."""
+    return _environment("RANK", 0), _environment("WORLD_SIZE", 1)
+
+
+def _environment(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise ConfigError(f"the environment has {name}={text!r}, which is no number")
+    return int(text)
+
+
+def _listed(samples: Any) -> list[Any]:
+    if isinstance(samples, Mapping):
+        return [{"files": path, "label": label} for path, label in samples.items()]
+    if isinstance(samples, str | Path):
+        return [{"files": samples}]
+    if isinstance(samples, Sample):
+        return [samples.model_dump()]
+    if not isinstance(samples, Sequence):
+        raise ConfigError(
+            f"samples are a path, a list of paths or Samples, a dict of path to label, a "
+            f"DatasetConfig or a YAML file, not {type(samples).__name__}"
+        )
+    if samples and all(isinstance(sample, Sample) for sample in samples):
+        return [sample.model_dump() for sample in samples]
+    return [{"files": list(samples)}]
