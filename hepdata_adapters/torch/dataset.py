@@ -51,10 +51,10 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
     >>> path = tempfile.mkdtemp() + "/met.root"
     >>> with uproot.recreate(path) as file:
     ...     _ = file.mktree("Events", {"MET": "float32"})
-    ...     file["Events"].extend({"MET": np.arange(5, dtype=np.float32)})
-    >>> dataset = RootIterableDataset(path, batch_size=2, shuffle=False, progress=False)
+    ...     file["Events"].extend({"MET": np.arange(100, dtype=np.float32)})
+    >>> dataset = RootIterableDataset(path, batch_size=40, shuffle=False, progress=False)
     >>> len(dataset), dataset.feature_names, [len(batch["x"]) for batch in dataset]
-    (3, ['MET'], [2, 2, 1])
+    (3, ['MET'], [40, 40, 20])
     """
 
     def __init__(
