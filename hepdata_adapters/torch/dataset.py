@@ -81,6 +81,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         self._epoch = torch.tensor(epoch).share_memory_()  # type: ignore[no-untyped-call]
         self.seed = prepared.config.sampling.seed if seed is None else seed
         self._rank, self._world_size = rank, world_size
+        self._sender_ranks: tuple[int, int] | None = None
         self._ledger = SharedLedger()
         self._streams: dict[int, EventStream] = {}
         Shard(*self.ranks)
@@ -108,6 +109,9 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         """(rank, world_size): the arguments, else torch.distributed, else the environment."""
         if self._world_size is not None or self._rank is not None:
             return self._rank or 0, 1 if self._world_size is None else self._world_size
+        if self._sender_ranks and get_worker_info() is not None:
+            # a spawned worker knows nothing of its rank's process group
+            return self._sender_ranks
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return environment_ranks()
@@ -157,7 +161,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         return self._streams[os.getpid()]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_streams": {}}
+        return {**self.__dict__, "_streams": {}, "_sender_ranks": self.ranks}
 
     def plan(self) -> Plan:
         """The plan of the present epoch, the same on all ranks and workers."""
