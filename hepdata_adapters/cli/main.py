@@ -17,7 +17,7 @@ from hepdata_adapters.cli.predict import predict
 from hepdata_adapters.cli.serve import serve
 from hepdata_adapters.cli.specs import specs
 from hepdata_adapters.cli.validate import validate
-from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.errors import ConfigError, HepDataError, missing_extra
 
 PROGRAM = "hepdata-adapters"
 USAGE, FAULT = 2, 1
@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (missing := missing_extra(error)):
+            return _fail(str(missing), FAULT, debug)
         name = type(error).__name__
         return _fail(f"unexpected {name}: {_reason(error)} (--debug shows where)", FAULT, debug)
 

@@ -44,6 +44,24 @@ class MissingExtraError(HepDataError):
         )
 
 
+_EXTRAS = {
+    **dict.fromkeys(("torch", "lightning", "torchmetrics", "tensorboard"), "torch"),
+    **dict.fromkeys(("matplotlib", "mplhep", "hist"), "plots"),
+    **dict.fromkeys(("hepdata_serving", "requests", "psutil", "ts"), "serve"),
+    "pyarrow": "parquet",
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """The install command for a module of one of our extras, None for any other module.
+
+    >>> print(missing_extra(ModuleNotFoundError(name="matplotlib.figure")))
+    'matplotlib' is not installed. Install it with: pip install "hepdata-adapters[plots]"
+    """
+    module = (error.name or "").split(".")[0]
+    return MissingExtraError(module, _EXTRAS[module]) if module in _EXTRAS else None
+
+
 class SpecsError(HepDataError):
     """A specs file is corrupt, of another version, or bound to other data."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hepdata_adapters.common.errors import MissingExtraError
+from hepdata_adapters.common.errors import missing_extra
 
 if TYPE_CHECKING:
     from hepdata_adapters.torch.datamodule import RootDataModule
@@ -33,9 +33,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in ("torch", "lightning", "torchmetrics"):
-            raise MissingExtraError(error.name, "torch") from None
-        raise
+        raise missing_extra(error) or error from None
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,47 @@
+"""A missing optional dependency is an error that is the install command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from hepdata_adapters.cli.main import main
+from hepdata_adapters.common.errors import MissingExtraError
+
+CONFIG = Path(__file__).resolve().parents[1] / "examples" / "tth" / "config.yaml"
+
+
+def forget(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Make importing a module fail as if it were not installed."""
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in [name for name in sys.modules if name.startswith("hepdata_")]:
+        if name.startswith(("hepdata_adapters.torch", "hepdata_serving")):
+            monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize(
+    ("module", "command", "extra"),
+    [
+        ("lightning", ["fit", str(CONFIG), "-o", "{}/run"], "torch"),
+        ("torchmetrics", ["evaluate", "{}"], "torch"),
+        ("requests", ["serve", "{}"], "serve"),
+    ],
+)
+def test_the_command_line_names_the_extra(module, command, extra, tmp_path, monkeypatch, capsys):
+    forget(monkeypatch, module)
+    assert main([word.format(tmp_path) for word in command]) == 1
+    said = capsys.readouterr().err.strip()
+    assert said == (
+        f"hepdata-adapters: {module!r} is not installed. "
+        f'Install it with: pip install "hepdata-adapters[{extra}]"'
+    )
+
+
+def test_the_torch_room_names_its_extra(monkeypatch):
+    forget(monkeypatch, "lightning")
+    import hepdata_adapters.torch as room
+
+    with pytest.raises(MissingExtraError, match=r"hepdata-adapters\[torch\]"):
+        _ = room.RootDataModule
