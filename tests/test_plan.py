@@ -179,6 +179,24 @@ def test_a_stream_reads_each_unit_once_but_for_its_edges():
     assert sum(map(len, readers.values())) <= len(units) + plan.workers
 
 
+@pytest.mark.parametrize(("workers", "ranks"), [(1, 1), (2, 1), (4, 1), (2, 3), (4, 2)])
+def test_few_units_are_read_by_two_processes(workers, ranks):
+    """Streams dealt out one by one made both of two workers decompress nearly every unit."""
+    units = [1000] * 24
+    plan = Plan(
+        [[PlanFile(0, np.array(units))]], seed=0, epoch=0, batch_size=48, chunk_size=500,
+        canonical_ranks=ranks,
+    )  # fmt: skip
+    readers: dict[int, set[tuple[int, int]]] = {}
+    for batch in range(plan.batches):
+        for rank in range(ranks):
+            share = Shard(rank, ranks).share(batch, plan.rows(batch))
+            for piece in plan.locate(batch, share.first, share.last):
+                for part in plan.parts(piece.chunk):
+                    readers.setdefault(part.unit, set()).add((rank, batch % workers))
+    assert sum(map(len, readers.values())) <= len(units) + workers * ranks
+
+
 def test_the_first_chunk_of_a_huge_epoch_needs_no_table():
     files = [[PlanFile(n, np.full(100, 10**6)) for n in range(g, 10_000, 10)] for g in range(10)]
     plan = Plan(files, seed=0, epoch=0, batch_size=1024, chunk_size=8192)
