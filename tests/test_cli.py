@@ -186,7 +186,7 @@ def test_an_unexpected_error_is_one_line_too(call, project, monkeypatch):
     def fails(*_: object) -> None:
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr("hepdata_adapters.common.config.load_config", fails)
+    monkeypatch.setattr("hepdata_adapters.common.config_file.load_config", fails)
     message = one_line(call("validate", project / "config.yaml"), 1)
     assert message == "unexpected RuntimeError: first line second line (--debug shows where)"
 
