@@ -23,9 +23,10 @@ def validate(config: Config, overrides: Set = []) -> None:  # noqa: B006 (typer 
         Specs.load(parsed.specs).verify(wanted, f"specs {parsed.specs}")
     for number, sample in enumerate(parsed.samples):
         files = [file for file in manifest.files if file.sample == number]
+        label = f"{sample.label:g}" if isinstance(sample.label, float) else sample.label
         events = sum(file.entries for file in files)
         console.print(
-            f"sample {sample.name}: {len(files)} file(s), {events:,} events, label {sample.label}",
+            f"sample {sample.name}: {len(files)} file(s), {events:,} events, label {label}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     for file in manifest.empty:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,39 @@ def prepare(
     config, folder = as_config(samples, options)
     if isinstance(specs, str | Path):
         config, specs = config.model_copy(update={"specs": str(specs)}), None
+    computed = False
     with progress_bar("computing specs", shown=progress) as report:
-        return Dataset.prepare(config, specs, folder, report)
+
+        def noted(done: int, total: int) -> None:
+            nonlocal computed
+            computed = True
+            report(done, total)
+
+        prepared = Dataset.prepare(config, specs, folder, noted)
+    if computed and progress:  # on first use only: train, validation and test say it once
+        print("\n".join(describe(prepared)), file=sys.stderr)
+    return prepared
+
+
+def describe(prepared: Dataset, shown: int = 8) -> list[str]:
+    """What was chosen, a line each: events, features, exclusions, constant branches."""
+    transform, branches = prepared.transform, prepared.specs.branches
+    lines = [
+        f"{prepared.specs.summary()}; {len(transform.features)} branches → "
+        f"{transform.num_features} columns, task {prepared.layout.task or 'none (no labels)'}"
+    ]
+    excluded = prepared.layout.excluded
+    lines += [f"  excluded {name}: {reason}" for name, reason in list(excluded.items())[:shown]]
+    if len(excluded) > shown:
+        lines.append(f"  excluded {len(excluded) - shown} more (see the ledger)")
+    names = [feature.branch for feature in transform.features]
+    constant = [name for name in names if branches[name].minimum == branches[name].maximum]
+    if constant:
+        more = f" and {len(constant) - shown} more" if len(constant) > shown else ""
+        listed = ", ".join(constant[:shown])
+        lines.append(f"  constant in training, so of no use: {listed}{more}")
+    lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
+    return lines
 
 
 def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConfig, Path | None]:

@@ -21,6 +21,7 @@ from hepdata_adapters.common.config import RunConfig
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.ledger import Ledger
 from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.samples import describe
 from hepdata_adapters.common.stream import Dataset
 from hepdata_adapters.torch.datamodule import RootDataModule
 from hepdata_adapters.torch.evaluate import Metrics, all_splits, draw, metrics_of
@@ -54,7 +55,8 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     if task is None:
         raise ConfigError("no sample has a label: give each one 'label' (a number or a branch)")
     names = output_names(prepared)
-    describe(prepared, console)
+    for line in describe(prepared):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     lightning.seed_everything(config.training.seed, verbose=False)
     outputs = num_outputs(task, len(names))
     net = build_model(config.model, prepared.transform.num_features, outputs)
@@ -105,32 +107,6 @@ def evaluate_run(
 def _read(path: Path) -> dict[str, Any]:
     """What an earlier evaluation wrote, if anything."""
     return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def describe(prepared: Dataset, console: Console) -> None:
-    """Say what was chosen: events, features, exclusions, constant columns."""
-    transform = prepared.transform
-    console.print(
-        f"[bold]{prepared.specs.summary()}[/bold]; {len(transform.features)} branches → "
-        f"{transform.num_features} columns, task {prepared.layout.task}",
-        soft_wrap=True,
-    )
-    for name, reason in list(prepared.layout.excluded.items())[:8]:
-        console.print(f"  excluded {name}: {reason}", highlight=False, markup=False)
-    hidden = len(prepared.layout.excluded) - 8
-    if hidden > 0:
-        console.print(f"  excluded {hidden} more (see ledger.json)")
-    constant = [
-        feature.branch
-        for feature in transform.features
-        if prepared.specs.branches[feature.branch].minimum
-        == prepared.specs.branches[feature.branch].maximum
-    ]
-    if constant:
-        more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
-        console.print(f"  constant in training, so of no use: {', '.join(constant[:5])}{more}")
-    for file in prepared.manifest.empty:
-        console.print(f"  no events in {file.url}:{file.tree}", highlight=False, markup=False)
 
 
 class EpochLines(Callback):
