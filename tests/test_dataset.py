@@ -288,6 +288,17 @@ def test_a_rank_with_no_row_of_the_last_batch_gets_padding(tmp_path):
     check_exactly_once(parts, [path])
 
 
+def test_the_unit_caches_of_all_samples_keep_to_one_bound(three_files, monkeypatch):
+    """Each sample had a cache of its own, so many samples took as many times the memory."""
+    bound = 150_000  # the largest unit has 135 kB, all units together have 180 kB
+    monkeypatch.setattr("hepdata_adapters.common.stream.MAX_CACHED_BYTES", bound)
+    dataset = dataset_of(three_files, batch_size=64)
+    assert len(collect(dataset)["x"]) == 4013
+    kept = [source.cached_bytes for source in dataset._stream()._sources.values()]
+    assert len(kept) == 1
+    assert 0 < sum(kept) <= bound
+
+
 def test_breaking_off_an_epoch_leaves_the_next_whole(three_files):
     dataset = dataset_of(three_files, batch_size=64)
     for _ in zip(range(3), DataLoader(dataset, batch_size=None, num_workers=2), strict=False):

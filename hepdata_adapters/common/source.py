@@ -49,6 +49,11 @@ class Source:
         self._units.clear()
         self._bytes = 0
 
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of the units kept."""
+        return self._bytes
+
     def unit(self, file: FileInfo, number: int) -> Columns:
         """All columns of one unit of a file, from the cache if it is there."""
         name = (file.url, file.tree, number)

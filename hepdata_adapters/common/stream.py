@@ -24,7 +24,7 @@ from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
 from hepdata_adapters.common.plan import Chunk, Plan, PlanFile, UnitRange
 from hepdata_adapters.common.shard import Shard, Share
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.source import MAX_CACHED_BYTES, MAX_OPEN_FILES, Source
 from hepdata_adapters.common.specs.compute import Progress, cached_specs, file_branches
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SPLITS, SplitName, split_codes
@@ -138,7 +138,7 @@ class EventStream:
 
     def __init__(self, dataset: Dataset, split: SplitName | None) -> None:
         self.dataset, self.split = dataset, split
-        self._sources: dict[int, Source] = {}
+        self._sources: dict[tuple[str, ...], Source] = {}
 
     def __enter__(self) -> EventStream:
         return self
@@ -269,15 +269,26 @@ class EventStream:
             ) from None  # fmt: skip
 
     def _source(self, file: FileInfo) -> Source:
-        """One source a sample, since samples may read different label and weight branches."""
+        """The reader of a file; samples that read the same branches share one.
+
+        All readers together keep to the bounds of one.
+        """
         dataset = self.dataset
-        if file.sample not in self._sources:
-            names = [
-                branch.name
-                for branch in file_branches(dataset.config, dataset.manifest, dataset.layout, file)
-            ]
-            self._sources[file.sample] = Source([*names, *dataset.layout.identity])
-        return self._sources[file.sample]
+        names = tuple(
+            branch.name
+            for branch in file_branches(dataset.config, dataset.manifest, dataset.layout, file)
+        )
+        if names not in self._sources:
+            own = {
+                (sample.label if isinstance(sample.label, str) else None, sample.weight.branch)
+                for sample in dataset.config.samples
+            }
+            self._sources[names] = Source(
+                [*names, *dataset.layout.identity],
+                max_open=max(1, MAX_OPEN_FILES // len(own)),
+                max_bytes=MAX_CACHED_BYTES // len(own),
+            )
+        return self._sources[names]
 
 
 def _joined(parts: list[Batch]) -> Batch:
