@@ -73,13 +73,13 @@ def test_every_event_once_for_any_ranks_and_workers(
     )  # fmt: skip
     delivered: Counter[Event] = Counter()
     for rank in range(ranks):
-        rows = [
-            len(rank_batch(plan, shard, batch)) + shard.share(batch, plan.rows(batch)).padding
-            for worker in range(workers)
-            for shard in [Shard(rank, ranks, worker, workers)]
-            for batch in shard.batches(plan.batches)
-            if not delivered.update(rank_batch(plan, shard, batch))
-        ]
+        rows = []
+        for worker in range(workers):
+            shard = Shard(rank, ranks, worker, workers)
+            for batch in shard.batches(plan.batches):
+                events = rank_batch(plan, shard, batch)
+                delivered.update(events)
+                rows.append(len(events) + shard.share(batch, plan.rows(batch)).padding)
         assert len(rows) == plan.batches
         assert sum(rows) == sum(-(-plan.rows(batch) // ranks) for batch in range(plan.batches))
     assert delivered == all_events(counts)

@@ -70,13 +70,12 @@ def transformed(events: RawEvents, transform: VectorTransform) -> Vectors:
     """The vectors of a unit; a fault names file and entry."""
     faults = transform.faults(events.columns)
     if faults:
-        raise located(faults[0].reason, events.file, events.start + faults[0].row)
+        file, entry = events.file, events.start + faults[0].row
+        raise InvalidValueError(
+            faults[0].reason,
+            file=file.url, tree=file.tree, branch=faults[0].branch, entries=(entry, entry + 1),
+        )  # fmt: skip
     return transform(events.columns)
-
-
-def located(reason: str, file: FileInfo, entry: int) -> InvalidValueError:
-    """A InvalidValueError with the place of one event."""
-    return InvalidValueError(reason, file=file.url, tree=file.tree, entries=(entry, entry + 1))
 
 
 def score_columns(scores: NDArray[np.float32], names: Sequence[str]) -> dict[str, Array]:

@@ -23,7 +23,6 @@ from typing import Any
 
 from hepdata_adapters.common.errors import (
     ConfigError,
-    DataError,
     FileError,
     HepDataError,
     MissingExtraError,
@@ -269,5 +268,3 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_guard.after_in_parent,
         after_in_child=_guard.after_in_child,
     )
-
-__all__ = ["DataError", "expand", "is_remote", "open_root", "reading", "split_tree"]

@@ -26,7 +26,7 @@ from hepdata_adapters.common.plan import Chunk, Plan, PlanFile, UnitRange
 from hepdata_adapters.common.shard import Shard, Share
 from hepdata_adapters.common.source import MAX_CACHED_BYTES, MAX_OPEN_FILES, Source
 from hepdata_adapters.common.specs.compute import Progress, cached_specs, file_branches
-from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.specs.model import Binding, Specs
 from hepdata_adapters.common.split import SPLITS, SplitName, split_codes
 from hepdata_adapters.common.targets import labels_of, weights_of
 from hepdata_adapters.common.transform.build import build_transform
@@ -66,8 +66,6 @@ class Dataset:
         if specs is None:
             specs = cached_specs(config, manifest, layout, cache, progress)
         else:
-            from hepdata_adapters.common.specs.model import Binding
-
             wanted = Binding.of(manifest, config.split, layout.identity, layout.statistics)
             specs.verify(wanted, "the given specs")
         built = transform or build_transform(layout.features, specs)

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -26,6 +26,7 @@ from hepdata_adapters.torch.module import Scorer
 
 CHECKPOINT = "checkpoint.ckpt"
 MAX_CLASSES = 10_000
+_M = TypeVar("_M", bound=BaseModel)
 
 
 class Outputs(BaseModel):
@@ -64,18 +65,8 @@ def load_run(folder: str | Path) -> Run:
         if not (folder / name).is_file():
             raise FileError(f"not a run folder: it has no {name}", file=str(folder))
     config = load_config(folder / "config.yaml")
-    try:
-        transform = VectorTransform.model_validate_json((folder / "transform.json").read_bytes())
-    except ValidationError as error:
-        raise ConfigError(
-            f"{folder / 'transform.json'} is corrupt: {error.errors()[0]['msg']}"
-        ) from None
-    try:
-        outputs = Outputs.model_validate_json((folder / "task.json").read_bytes())
-    except ValidationError as error:
-        raise ConfigError(
-            f"{folder / 'task.json'} is corrupt: {error.errors()[0]['msg']}"
-        ) from None
+    transform = _read(VectorTransform, folder / "transform.json")
+    outputs = _read(Outputs, folder / "task.json")
     task, names = outputs.task, list(outputs.outputs)
     net = build_model(config.model, transform.num_features, num_outputs(task, len(names)))
     scorer = Scorer(net, task)
@@ -99,6 +90,14 @@ def load_run(folder: str | Path) -> Run:
     scorer.eval()
     specs = Specs.load(folder / "specs.json")
     return Run(folder, config, specs, transform, task, names, scorer)
+
+
+def _read(kind: type[_M], path: Path) -> _M:
+    """A part of a run folder; raises ConfigError naming the file if it is corrupt."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigError(f"{path} is corrupt: {error.errors()[0]['msg']}") from None
 
 
 def save_inputs(folder: Path, config: RunConfig, prepared: Dataset, names: list[str]) -> None:

@@ -49,8 +49,7 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
         load_factory(config.model.factory)  # before the work, not after it
     _claim(folder, overwrite)
     with progress_bar("computing specs") as report:
-        prepared = Dataset.prepare(config, cache=folder / "cache", progress=report)
-    shutil.rmtree(folder / "cache", ignore_errors=True)
+        prepared = Dataset.prepare(config, progress=report)
     task = prepared.layout.task
     if task is None:
         raise ConfigError("no sample has a label: give each one 'label' (a number or a branch)")

@@ -172,7 +172,8 @@ def _sketch(values: NDArray[np.float64], tail: int = 50, middle: int = 300) -> A
     """The t-digest of values; numpy's sort and sums do most of the work.
 
     Single values in the tails and means of equally many values between them are finer than
-    the centroids they become; this is 1.5 to 7 times as fast as handing over every value.
+    the centroids they become; from 10,000 values on this is 2 to 6 times as fast as handing
+    over every value.
     """
     ordered = np.sort(values)
     inner = np.linspace(tail, max(len(values) - tail, tail), middle + 1).astype(np.int64)

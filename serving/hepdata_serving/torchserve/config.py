@@ -23,7 +23,7 @@ _HEADER = """\
 # One setting a line. What the values are for:
 # - everything listens on this machine only; put a proxy that knows your users before it
 # - models: batchSize {batch} with maxBatchDelay {delay} ms served several times the single-event
-#   requests/s of no batching, at a fifth of the latency (32 connections, 2 cores, see
+#   requests/s of no batching, at a fraction of the latency (32 connections, 2 cores, see
 #   benchmarks/torchserve_batching.py). A lone request waits the whole delay; TorchServe's own
 #   default is 100 ms. More workers want more cores.
 # - enable_model_api=false, allowed_urls: no client can load, replace or unload a model
