@@ -188,6 +188,18 @@ def test_edited_specs_are_refused(three_files, tmp_path):
         Specs.load(path)
 
 
+@pytest.mark.parametrize("damage", [b"", b"{}", None])
+def test_a_damaged_cache_is_made_anew(three_files, tmp_path, monkeypatch, damage):
+    """A cache left by an older version stopped `make demo`."""
+    monkeypatch.setenv("HEPDATA_CACHE", str(tmp_path))
+    before = Dataset.prepare(config_of(*three_files)).specs
+    (path,) = tmp_path.glob("*.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"mean":', b'"mean":1', 1) if damage is None else damage)
+    assert Dataset.prepare(config_of(*three_files)).specs == before
+    assert path.read_bytes() == whole
+
+
 def test_an_empty_training_split_is_an_error(three_files):
     nothing = {"train": 0.0, "validation": 0.5, "test": 0.5}
     with pytest.raises(DataError, match="the training split is empty"):

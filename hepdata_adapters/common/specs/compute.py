@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from hepdata_adapters.common.columns import take
 from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.errors import DataError
+from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.features import Layout, manifest_branch, resolve
 from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
 from hepdata_adapters.common.schema import Branch
@@ -104,7 +105,8 @@ def cached_specs(
         specs.verify(wanted, f"specs {config.specs}")
         return specs
     path = (folder or cache_folder()) / f"specs-{wanted.hash()[:16]}.json"
-    if path.is_file():
+    # the cache is ours: a file that is damaged or of another version is made anew, not used
+    with suppress(SpecsError):
         specs = Specs.load(path)
         specs.verify(wanted, f"specs {path}")
         return specs
