@@ -776,15 +776,6 @@ def test_corrupt_specs_are_refused_and_left_alone(two_files, specs_file, change,
     assert said in refused(two_files, specs_file)
 
 
-def test_a_corrupt_cache_is_named_and_not_used(two_files, monkeypatch, tmp_path):
-    monkeypatch.setenv("HEPDATA_CACHE", str(tmp_path / "cache"))
-    RootIterableDataset(config_of(two_files, None), progress=False)
-    (cached,) = (tmp_path / "cache").iterdir()
-    cached.write_bytes(cached.read_bytes()[:500])
-    with pytest.raises(SpecsError, match=says("corrupt", cached)):
-        RootIterableDataset(config_of(two_files, None), progress=False)
-
-
 @pytest.fixture(scope="module")
 def good_specs(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("specs")

@@ -22,6 +22,7 @@ from hepdata_adapters.common.errors import ConfigError, DataError
 from hepdata_adapters.torch.convert import TensorBatch
 
 Stage = Literal["train", "validation", "test"]
+PADDING_LABEL = -1  # of rows that only make ranks equal; the metrics pass over it
 UNDEFINED_AUC = ".*(No (negative|positive) samples in targets|one or more classes).*"
 
 
@@ -95,14 +96,18 @@ def check_classes(label: Tensor, task: Task, num_classes: int) -> None:
 
 
 def task_metrics(task: Task, num_classes: int) -> MetricCollection:
-    """The metrics of a task: AUC and accuracy, or errors. Unweighted."""
+    """The metrics of a task: AUC and accuracy, or errors. Unweighted.
+
+    Events of class `PADDING_LABEL` take no part, so that a batch of padding alone does no harm.
+    """
     metrics: dict[str, Metric | MetricCollection]
+    ignored: dict[str, Any] = {"ignore_index": PADDING_LABEL}
     if task == "binary":
-        metrics = {"auc": BinaryAUROC(), "accuracy": BinaryAccuracy()}
+        metrics = {"auc": BinaryAUROC(**ignored), "accuracy": BinaryAccuracy(**ignored)}
     elif task == "multiclass":
         metrics = {
-            "auc": MulticlassAUROC(num_classes, average="macro"),
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            "auc": MulticlassAUROC(num_classes, average="macro", **ignored),
+            "accuracy": MulticlassAccuracy(num_classes, average="micro", **ignored),
         }
     else:
         metrics = {"mse": MeanSquaredError(), "mae": MeanAbsoluteError()}
@@ -168,7 +173,10 @@ class EventModule(lightning.LightningModule):
         shown: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": len(label)}
         self.log(f"{stage}_loss", loss, prog_bar=True, sync_dist=True, **shown)
         if metrics is not None:
-            real = batch["event"][:, 0] >= 0
-            metrics.update(activate(logits.detach(), self.task)[real], label[real])
+            scores, real = activate(logits.detach(), self.task), batch["event"][:, 0] >= 0
+            if self.task == "regression":
+                metrics.update(scores[real], label[real])
+            else:
+                metrics.update(scores, label.masked_fill(~real, PADDING_LABEL))
             self.log_dict(metrics, prog_bar=True, **shown)
         return loss
