@@ -45,9 +45,10 @@ class MissingExtraError(HepDataError):
 
 
 _EXTRAS = {
-    **dict.fromkeys(("torch", "lightning", "torchmetrics", "tensorboard"), "torch"),
+    **dict.fromkeys(("torch", "lightning", "torchmetrics"), "torch"),
+    **dict.fromkeys(("tensorflow", "keras", "tensorflow_serving", "grpc"), "tf"),
     **dict.fromkeys(("matplotlib", "mplhep", "hist"), "plots"),
-    **dict.fromkeys(("hepdata_serving", "requests", "psutil", "ts"), "serve"),
+    **dict.fromkeys(("hepdata_serving", "requests", "psutil", "ts", "starlette", "uvicorn"), "serve"),
     "pyarrow": "parquet",
 }
 
