@@ -1,0 +1,74 @@
+"""Raw columns as dense arrays with lengths: the form in which TF Serving takes raw events.
+
+A flat branch is ``(n,)``, an array branch ``(n, k)``. A jagged branch is ``(n, m)``, padded to
+any m, beside a second input with the real length of each event. All inputs have n rows, so that
+they fit the row format of TF Serving's REST interface and its request batching.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from hepdata_adapters.common.columns import Array, Column, Jagged
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.transform.vector import VectorTransform
+
+LENGTH = "_length"
+
+
+def input_names(transform: VectorTransform) -> dict[str, str]:
+    """The input of each branch, by branch; that of the lengths of a jagged one adds `LENGTH`.
+
+    Names are what a TensorFlow signature allows: letters, digits and ``_``, not starting with a
+    digit or ``_``, and no Python keyword. Raises ConfigError where two inputs would share a name.
+
+    >>> from hepdata_adapters.common.transform.vector import FeatureTransform
+    >>> input_names(VectorTransform(features=(
+    ...     FeatureTransform(branch="Jet.pt", kind="jagged", dtype="float32", width=2),)))
+    {'Jet.pt': 'Jet_pt'}
+    """
+    names: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for feature in transform.features:
+        name = re.sub(r"[^A-Za-z0-9_]", "_", feature.branch)
+        if not name[:1].isalpha() or keyword.iskeyword(name) or name == "self":
+            name = f"branch_{name}"
+        names[feature.branch] = name
+        for taken in [name, *([name + LENGTH] if feature.kind == "jagged" else [])]:
+            if taken in owners:
+                raise ConfigError(
+                    f"branches {owners[taken]!r} and {feature.branch!r} would both give a model "
+                    f"input called {taken!r}: leave one of them out"
+                )
+            owners[taken] = feature.branch
+    return names
+
+
+def dense_inputs(columns: Mapping[str, Column], transform: VectorTransform) -> dict[str, Array]:
+    """The inputs of n events by name, in the dtypes of their branches; lengths are int64.
+
+    Jagged columns are padded with zeros to the longest of these events (at least one column).
+
+    >>> from hepdata_adapters.common.transform.vector import FeatureTransform
+    >>> transform = VectorTransform(features=(
+    ...     FeatureTransform(branch="pt", kind="jagged", dtype="float32", width=2),))
+    >>> inputs = dense_inputs({"pt": Jagged.from_lists([[3.0], []], np.float32)}, transform)
+    >>> {name: values.tolist() for name, values in inputs.items()}
+    {'pt': [[3.0], [0.0]], 'pt_length': [1, 0]}
+    """
+    inputs: dict[str, Array] = {}
+    for branch, name in input_names(transform).items():
+        column = columns[branch]
+        if not isinstance(column, Jagged):
+            inputs[name] = column
+            continue
+        lengths = column.lengths
+        width = max(1, int(lengths.max(initial=0)))
+        padded = np.zeros((len(lengths), width), column.dtype)
+        padded[np.arange(width) < lengths[:, None]] = column.content
+        inputs[name], inputs[name + LENGTH] = padded, lengths
+    return inputs
