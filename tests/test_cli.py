@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import awkward as ak
 import numpy as np
 import pytest
-import torch
 import uproot
 import yaml
 
@@ -473,11 +472,7 @@ def test_predict_writes_one_row_an_event_in_input_order(call, project, tmp_path,
     assert rows["entry"].tolist() == [*range(250), *range(300)]
     assert rows["score"].dtype == np.float32
     run = load_run(project / "run")
-    with torch.inference_mode():
-        by_hand = [
-            run.scorer(torch.from_numpy(run.transform(columns_of(file)).x)).numpy()
-            for file in files
-        ]
+    by_hand = [run.score(run.transform(columns_of(file)).x) for file in files]
     np.testing.assert_allclose(rows["score"], np.concatenate(by_hand), rtol=1e-6)
 
 
@@ -562,7 +557,7 @@ def test_a_model_of_the_user_travels_with_the_run(call, project, tmp_path):
     assert call("evaluate", tmp_path / "moved").code == 0
     output = tmp_path / "scores.root"
     assert call("predict", tmp_path / "moved", project / "sig.root", "-o", output).code == 0
-    assert len(load_run(tmp_path / "moved").scorer.state_dict()) == 4
+    assert len(load_run(tmp_path / "moved").model.state_dict()) == 4
 
 
 @pytest.mark.parametrize(

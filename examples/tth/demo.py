@@ -18,7 +18,7 @@ from rich.panel import Panel
 from hepdata_adapters.common.config_file import load_config
 from hepdata_adapters.common.events import columns_from_events, events_from_columns
 from hepdata_adapters.common.inference import raw_events, scan_inputs
-from hepdata_adapters.torch.run import Run, load_run
+from hepdata_adapters.torch.run import load_run
 from hepdata_adapters.torch.train import fit
 from hepdata_serving.client import predict
 from hepdata_serving.torchserve.from_run import export_run

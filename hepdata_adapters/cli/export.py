@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hepdata_adapters.cli import frameworks
 from hepdata_adapters.cli.arguments import RunFolder
 
 
@@ -28,10 +29,9 @@ def export(
 
     It holds weights, transform and golden events.
     """
-    from hepdata_adapters.torch.run import load_run
-    from hepdata_serving.torchserve.from_run import export_run
+    from hepdata_serving.from_run import export_run
 
     folder = output or run / format.value
-    archive = export_run(load_run(run), folder)
+    archive = export_run(frameworks.load_run(run), folder, format.value)
     print(f"{archive}: {archive.stat().st_size:,} bytes")
     print(f"serve it with: hepdata-adapters serve {folder}")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from hepdata_adapters.cli import frameworks
 from hepdata_adapters.cli.arguments import Config, Set
+
+
+class FrameworkName(StrEnum):
+    """Frameworks that train."""
+
+    torch = "torch"
+    tf = "tf"
 
 
 def fit(
@@ -15,17 +24,20 @@ def fit(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Run folder; runs/NAME by default.")
     ] = None,
+    framework: Annotated[
+        FrameworkName | None,
+        typer.Option(help="torch (Lightning) or tf (Keras); that of the config by default."),
+    ] = None,
     overrides: Set = [],  # noqa: B006 (typer reads the default)
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder.")] = False,
 ) -> None:
     """Train, evaluate and draw; everything goes to the run folder."""
     from hepdata_adapters.common.config_file import load_config
 
-    parsed = load_config(config, overrides)  # before torch is imported: a typo is told at once
-    from hepdata_adapters.torch.train import fit as train
-
+    chosen = [f"framework={framework.value}"] if framework else []
+    parsed = load_config(config, [*overrides, *chosen])
     folder = output or Path("runs") / parsed.name
-    show_metrics(train(parsed, folder, overwrite=overwrite), folder)
+    show_metrics(frameworks.fit(parsed, folder, overwrite=overwrite), folder)
 
 
 def show_metrics(metrics: dict[str, Any], folder: Path) -> None:

@@ -22,6 +22,7 @@ def predict(
 
     One row an event with its identity, in input order.
     """
+    from hepdata_adapters.cli import frameworks
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.remote import expand, split_tree
@@ -37,7 +38,7 @@ def predict(
 
             events = predict_remote(model, files, output, report)
         else:
-            from hepdata_adapters.torch.predict import predict_local
+            from hepdata_adapters.common.predict import predict_local
 
-            events = predict_local(model, files, output, report)
+            events = predict_local(frameworks.load_run(model), files, output, report)
     print(f"{output}: {events:,} events")

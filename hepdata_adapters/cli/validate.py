@@ -39,7 +39,7 @@ def validate(config: Config, overrides: Set = []) -> None:  # noqa: B006 (typer 
     for name, reason in layout.excluded.items():
         console.print(f"excluded {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
     if parsed.model.factory:
-        from hepdata_adapters.torch.models import load_factory
+        from hepdata_adapters.common.factory import load_factory
 
         load_factory(parsed.model.factory)
     console.print("valid")

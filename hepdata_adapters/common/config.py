@@ -19,6 +19,7 @@ from pydantic import (
 
 Scaling = Literal["minmax", "standard", "robust", "none"]
 Task = Literal["binary", "multiclass", "regression"]
+Framework = Literal["torch", "tf"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -207,8 +208,12 @@ class TrainingConfig(_Model):
 
 
 class RunConfig(DatasetConfig):
-    """A `DatasetConfig` with the model and its training: what ``fit`` takes."""
+    """A `DatasetConfig` with the model and its training: what ``fit`` takes.
+
+    framework: of the model; ``torch`` trains with Lightning, ``tf`` with Keras.
+    """
 
     name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    framework: Framework = "torch"
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

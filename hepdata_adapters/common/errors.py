@@ -48,7 +48,9 @@ _EXTRAS = {
     **dict.fromkeys(("torch", "lightning", "torchmetrics"), "torch"),
     **dict.fromkeys(("tensorflow", "keras", "tensorflow_serving", "grpc"), "tf"),
     **dict.fromkeys(("matplotlib", "mplhep", "hist"), "plots"),
-    **dict.fromkeys(("hepdata_serving", "requests", "psutil", "ts", "starlette", "uvicorn"), "serve"),
+    **dict.fromkeys(
+        ("hepdata_serving", "requests", "psutil", "ts", "starlette", "uvicorn"), "serve"
+    ),
     "pyarrow": "parquet",
 }
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.columns import Column, Jagged
 from hepdata_adapters.common.config import Sample, Task
-from hepdata_adapters.common.errors import InvalidValueError
+from hepdata_adapters.common.errors import DataError, InvalidValueError
 from hepdata_adapters.common.manifest import FileInfo
 
 
@@ -79,3 +79,12 @@ def _refuse(
             f"{rule}, not {values[first]}",
             file=file.url, tree=file.tree, branch=branch, entries=(entry, entry + 1),
         )  # fmt: skip
+
+
+def check_classes(label: Any, task: Task, num_classes: int) -> None:
+    """Raise DataError for a class above those that the model has. label: an array or tensor."""
+    if task == "multiclass" and len(label) and int(label.max()) >= num_classes:
+        raise DataError(
+            f"there is an event of class {int(label.max())}, but the training split has only "
+            f"classes 0 to {num_classes - 1}: change split.seed, or drop the class"
+        )

@@ -18,7 +18,8 @@ from torchmetrics.classification import (
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
 from hepdata_adapters.common.config import Task
-from hepdata_adapters.common.errors import ConfigError, DataError
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.targets import check_classes
 from hepdata_adapters.torch.convert import TensorBatch
 
 Stage = Literal["train", "validation", "test"]
@@ -84,15 +85,6 @@ def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, task: Task) -> 
     weight = weight.to(losses.dtype)
     tiny = torch.finfo(losses.dtype).tiny
     return (losses * weight).sum() / weight.abs().sum().clamp(min=tiny)
-
-
-def check_classes(label: Tensor, task: Task, num_classes: int) -> None:
-    """Raise DataError for a class above those that the model has."""
-    if task == "multiclass" and len(label) and int(label.max()) >= num_classes:
-        raise DataError(
-            f"there is an event of class {int(label.max())}, but the training split has only "
-            f"classes 0 to {num_classes - 1}: change split.seed, or drop the class"
-        )
 
 
 def task_metrics(task: Task, num_classes: int) -> MetricCollection:

@@ -22,7 +22,7 @@ def predict_remote(
     """Send all events of the files to a server, in input order; returns their number.
 
     Every readable branch that all files have is sent: the server takes those it needs. Rows are
-    those of `hepdata_adapters.torch.predict.predict_local`; several classes are numbered.
+    those of `hepdata_adapters.common.predict.predict_local`; several classes are numbered.
     Raises DataError naming file and entries where the server refuses an event, ServerError
     where it does not answer.
     """

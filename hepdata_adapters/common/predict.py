@@ -5,10 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from typing import Any
 
 from hepdata_adapters.common.inference import (
     raw_events,
@@ -17,14 +14,12 @@ from hepdata_adapters.common.inference import (
     transformed,
 )
 from hepdata_adapters.common.ledger import Ledger
+from hepdata_adapters.common.run import Run
 from hepdata_adapters.common.scores import ScoreWriter
-from hepdata_adapters.common.transform.vector import Vectors
-from hepdata_adapters.torch.module import Scorer
-from hepdata_adapters.torch.run import load_run
 
 
 def predict_local(
-    folder: str | Path,
+    run: Run[Any],
     files: Sequence[str],
     output: Path,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -35,7 +30,6 @@ def predict_local(
     where all files have them, and ``score`` float32 (``score_<class>`` for several classes).
     Raises the errors of reading, SchemaError and InvalidValueError.
     """
-    run = load_run(folder)
     manifest = scan_inputs(files, run.transform)
     ledger = Ledger()
     done = 0
@@ -48,17 +42,10 @@ def predict_local(
                 [feature.branch for feature in run.transform.jagged],
                 branches,
             )  # fmt: skip
-            scores = score(run.scorer, vectors)
+            scores = run.score(vectors.x)
             writer.write(events.identity | score_columns(scores, run.class_names))
             done += len(scores)
             progress(done, manifest.entries)
     if ledger.to_dict():
         print(ledger, file=sys.stderr)
     return done
-
-
-@torch.inference_mode()
-def score(scorer: Scorer, vectors: Vectors) -> NDArray[np.float32]:
-    """Scores of transformed events, ``(n,)`` or ``(n, classes)`` float32."""
-    scores: NDArray[np.float32] = scorer(torch.from_numpy(vectors.x)).numpy()
-    return scores

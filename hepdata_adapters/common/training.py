@@ -1,0 +1,126 @@
+"""What every framework does around a training: the run folder, the checks, a line an epoch."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hepdata_adapters.common.config import RunConfig, Task
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.factory import load_factory
+from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.run import num_outputs, output_names, save_inputs
+from hepdata_adapters.common.samples import describe
+from hepdata_adapters.common.stream import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A training that may begin: its inputs are checked and saved in the run folder."""
+
+    config: RunConfig
+    folder: Path
+    prepared: Dataset
+    task: Task
+    names: list[str]
+    console: Console
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the network."""
+        return num_outputs(self.task, len(self.names))
+
+    @property
+    def monitor(self) -> str:
+        """The loss that early stopping looks at: of the training where nothing validates."""
+        return "validation_loss" if self.prepared.specs.events("validation") else "train_loss"
+
+
+def prepare_job(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> Job:
+    """Claim the folder, scan the files, find or make the specs, and save what is known.
+
+    Raises ConfigError if the folder holds something already, or if there are no labels.
+    """
+    folder = Path(folder)
+    console = Console(stderr=True)
+    if config.model.factory:
+        load_factory(config.model.factory)  # before the work, not after it
+    _claim(folder, overwrite)
+    with progress_bar("computing specs") as report:
+        prepared = Dataset.prepare(config, progress=report)
+    task = prepared.layout.task
+    if task is None:
+        raise ConfigError("no sample has a label: give each one 'label' (a number or a branch)")
+    names = output_names(prepared)
+    for line in describe(prepared):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    save_inputs(folder, config, prepared, names)
+    return Job(config, folder, prepared, task, names, console)
+
+
+class EpochLog:
+    """One line an epoch (losses, metrics, events/s), above a bar with the time left."""
+
+    def __init__(self, job: Job, report: Callable[[int, int], None]) -> None:
+        self.epochs = self.events = 0
+        self.seconds = 0.0
+        self._console, self._report = job.console, report
+        self._all_epochs = job.config.training.epochs
+        self._per_epoch = job.prepared.specs.events("train")
+        self._created = time.perf_counter()
+        self._started = self._rate = 0.0
+        self._seen = 0
+        self._running = False
+
+    def start(self) -> None:
+        """An epoch begins."""
+        self._started, self._seen, self._running = time.perf_counter(), 0, True
+
+    def batch(self, rows: int) -> None:
+        """A training batch is done."""
+        self._seen += rows
+        self._report(self.events + self._seen, self._per_epoch * self._all_epochs)
+
+    def pause(self) -> None:
+        """Training ends where validation begins, or with the epoch if there is none."""
+        if self._running:
+            seconds = time.perf_counter() - self._started
+            self.events += self._seen
+            self.seconds += seconds
+            self._rate = self._seen / max(seconds, 1e-9)
+            self._seen, self._running = 0, False
+
+    def finish(self, values: Mapping[str, float]) -> None:
+        """An epoch ends with these losses and metrics."""
+        self.pause()
+        self.epochs += 1
+        text = "  ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()))
+        self._console.print(
+            f"epoch {self.epochs}/{self._all_epochs}  {text}  {self._rate:,.0f} events/s",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+    def summary(self) -> dict[str, Any]:
+        """What metrics.json says of the training."""
+        return {
+            "epochs": self.epochs,
+            "seconds": round(time.perf_counter() - self._created, 2),
+            "events": self.events,
+            "events_per_second": round(self.events / max(self.seconds, 1e-9)),
+        }
+
+
+def _claim(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise ConfigError(f"{folder} is not empty: name another folder or say --overwrite")
+        if not (folder / "config.yaml").is_file():
+            raise ConfigError(f"{folder} is not a run folder, so it is not overwritten")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,39 @@
+"""Runs of Keras models: their weights in the run folder, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.run import Run, num_outputs, read_parts
+from hepdata_adapters.tf.models import build_model, build_scorer
+
+WEIGHTS = "checkpoint.weights.h5"
+
+
+def load_run(folder: str | Path) -> Run[keras.Model]:
+    """Read a run folder written by ``fit``; the model is the network with its activation.
+
+    Raises FileError if it is incomplete, ConfigError or SpecsError if a part is corrupt. A model
+    made by the user's factory runs the user's code; the weights are plain arrays.
+    """
+    parts = read_parts(folder, "tf", WEIGHTS)
+    path = parts.folder / WEIGHTS
+    features = parts.transform.num_features
+    net = build_model(parts.config.model, features, num_outputs(parts.task, len(parts.class_names)))
+    try:
+        net.load_weights(path)
+    except Exception as error:  # Keras and HDF5 raise whatever their readers raise
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{path} does not fit the model: {reason}") from error
+    scorer = build_scorer(net, features, parts.task)
+
+    def score(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = scorer(x, training=False).numpy()
+        return scores
+
+    return Run(**vars(parts), model=scorer, score=score)

@@ -1,0 +1,142 @@
+"""``fit`` with Keras: from a config to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from hepdata_adapters.common.config import RunConfig, Task
+from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.evaluate import evaluate_run
+from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.split import SplitName
+from hepdata_adapters.common.training import EpochLog, Job, prepare_job
+from hepdata_adapters.tf.dataset import RootSource
+from hepdata_adapters.tf.losses import EventLoss
+from hepdata_adapters.tf.models import build_model, build_scorer, gives_probabilities
+from hepdata_adapters.tf.run import WEIGHTS, load_run
+
+
+def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
+    """Train, evaluate and draw; everything goes to ``folder``. Returns the metrics.
+
+    A model that the user's factory has compiled keeps its own loss, optimizer and metrics.
+
+    Raises ConfigError if the folder holds something already, or if there are no labels,
+    HepDataError if the loss is never a number.
+    """
+    if config.training.devices > 1:
+        raise ConfigError(
+            "training.devices is for torch; for Keras on several devices use tf.distribute "
+            "with hepdata_adapters.tf.root_dataset(..., input_context=...)"
+        )
+    job = prepare_job(config, folder, overwrite=overwrite)
+    prepared, training = job.prepared, config.training
+    keras.utils.set_random_seed(training.seed)
+    features = prepared.transform.num_features
+    net = build_model(config.model, features, job.num_outputs)
+    build_scorer(net, features, job.task)  # refuses outputs of a wrong shape before the work
+    if net.compiled:
+        job.console.print("the model is compiled already: its own loss and optimizer are used")
+    else:
+        _compile(net, job)
+    sources: dict[SplitName, RootSource] = {
+        split: RootSource(
+            prepared, batch_size=training.batch_size, split=split, shuffle=split == "train",
+            num_workers=training.workers, progress=False, rank=0, world_size=1,
+        )
+        for split in ("train", "validation") if prepared.specs.events(split)
+    }  # fmt: skip
+    console = job.console
+    with progress_bar("training", shown=console.is_terminal, console=console) as report:
+        log = EpochLog(job, report)
+        _train(job, net, sources, log)
+    ledger = prepared.notes()
+    for source in sources.values():
+        ledger.merge(source.delivery)
+    return evaluate_run(load_run(folder), prepared, log.summary(), ledger)
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Tells an `EpochLog` what Keras does."""
+
+    def __init__(self, log: EpochLog, batch_size: int, events: int) -> None:
+        super().__init__()
+        self._log, self._batch_size, self._events = log, batch_size, events
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._log.start()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._log.batch(min(self._batch_size, self._events - batch * self._batch_size))
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._log.pause()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        values = {"train_loss": logs["loss"]}
+        values |= {
+            f"validation_{name.removeprefix('val_')}": value
+            for name, value in logs.items()
+            if name.startswith("val_")
+        }
+        self._log.finish(values)
+
+
+def _compile(net: keras.Model, job: Job) -> None:
+    training = job.config.training
+    logits = not gives_probabilities(net, job.task)
+    optimizer = keras.optimizers.Adam(
+        training.learning_rate,
+        # AdamW's decoupled decay, where PyTorch's Adam adds it to the gradient
+        weight_decay=training.weight_decay or None,
+    )
+    net.compile(
+        optimizer,
+        loss=EventLoss(job.task, from_logits=logits),
+        metrics=_metrics(job.task, logits),
+        jit_compile=False,  # the last batch has another shape, and compiling costs seconds
+    )
+
+
+def _metrics(task: Task, logits: bool) -> list[keras.metrics.Metric]:
+    """Metrics for the lines; those of metrics.json are exact and the same for all frameworks."""
+    if task == "binary":
+        threshold = 0.0 if logits else 0.5
+        return [
+            keras.metrics.AUC(num_thresholds=1000, from_logits=logits, name="auc"),
+            keras.metrics.BinaryAccuracy(threshold=threshold, name="accuracy"),
+        ]
+    if task == "multiclass":
+        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    return [keras.metrics.MeanSquaredError(name="mse"), keras.metrics.MeanAbsoluteError(name="mae")]
+
+
+def _train(job: Job, net: keras.Model, sources: dict[SplitName, RootSource], log: EpochLog) -> None:
+    training, logs = job.config.training, job.folder / "logs"
+    (logs / "csv").mkdir(parents=True, exist_ok=True)
+    monitor = "val_loss" if "validation" in sources else "loss"
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(
+            job.folder / WEIGHTS, monitor=monitor, mode="min",
+            save_best_only=True, save_weights_only=True,
+        ),
+        keras.callbacks.EarlyStopping(monitor, mode="min", patience=training.patience),
+        keras.callbacks.CSVLogger(logs / "csv" / "metrics.csv"),
+        keras.callbacks.TensorBoard(logs / "tb", write_graph=False),
+        EpochLines(log, training.batch_size, job.prepared.specs.events("train")),
+    ]  # fmt: skip
+    validation = sources.get("validation")
+    net.fit(
+        sources["train"].dataset("tuple"),
+        validation_data=validation.dataset("tuple") if validation else None,
+        epochs=training.epochs,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    if not (job.folder / WEIGHTS).is_file():
+        raise HepDataError(
+            "the loss was never a number: lower training.learning_rate, or look at the scaling"
+        )

@@ -1,0 +1,63 @@
+"""A run folder to something that a server loads, with golden events that it must reproduce."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import hepdata_adapters
+from hepdata_adapters.common.errors import ConfigError, FileError
+from hepdata_adapters.common.run import Run
+from hepdata_serving.answers import predict_events
+
+Kind = Literal["torchserve", "tfserving", "onnx"]
+
+
+def export_run(run: Run[Any], directory: Path, kind: Kind) -> Path:
+    """Write a run for a kind of server; returns the archive or the folder of the model.
+
+    Raises FileError if the run holds no golden events, ConfigError for a kind that the run's
+    framework has no way to.
+    """
+    return _EXPORTERS[kind](run, directory)
+
+
+def _torchserve(run: Run[Any], directory: Path) -> Path:
+    if run.config.framework != "torch":
+        raise ConfigError(
+            "TorchServe serves PyTorch models, and this run was trained with Keras: "
+            "export it with --format tfserving"
+        )
+    from hepdata_serving.torchserve.export import export_torchserve
+
+    return export_torchserve(directory, version="1.0", scorer=run.model, **_described(run))
+
+
+_EXPORTERS: dict[Kind, Callable[[Run[Any], Path], Path]] = {
+    "torchserve": _torchserve,
+}
+
+
+def _described(run: Run[Any]) -> dict[str, Any]:
+    """What every kind of archive says of its model."""
+    path = run.folder / "golden_events.json"
+    if not path.is_file():
+        raise FileError("not a run folder: it has no golden_events.json", file=str(run.folder))
+    events: list[dict[str, Any]] = json.loads(path.read_text())
+    framework = {"torch": "torch", "tf": "tensorflow"}[run.config.framework]
+    return {
+        "name": run.config.name,
+        "transform": run.transform,
+        "task": run.task,
+        "outputs": run.score_names,
+        "golden_events": events,
+        "golden_predictions": predict_events(events, run.transform, run.score),
+        "metadata": {
+            "hepdata_adapters": hepdata_adapters.__version__,
+            framework: version(framework),
+            "specs": run.specs.hash,
+        },
+    }
