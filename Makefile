@@ -1,6 +1,7 @@
 # Both commands set up everything in .venv; a machine with Python 3.11 or newer is enough.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+FRAMEWORK ?= torch
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
@@ -10,8 +11,8 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/demo.stamp ## Train, export and serve a classifier on the ttH sample; results in demo/.
-	@$(BIN)/python examples/tth/demo.py demo
+demo: $(VENV)/demo-$(FRAMEWORK).stamp ## Train, export and serve a ttH classifier (FRAMEWORK=tf: Keras).
+	@$(BIN)/python examples/tth/demo.py demo --framework $(FRAMEWORK)
 
 test: $(VENV)/test.stamp lint ## Lint, type-check and run all tests: what CI runs.
 	@$(BIN)/python -m pytest -q
@@ -36,9 +37,14 @@ $(VENV)/torch.stamp: constraints.txt | $(BIN)/python
 	@$(INSTALL) torch
 	@touch $@
 
-$(VENV)/demo.stamp: pyproject.toml $(VENV)/torch.stamp
+$(VENV)/demo-torch.stamp: pyproject.toml $(VENV)/torch.stamp
 	@echo "installing hepdata-adapters"
 	@$(INSTALL) --editable '.[torch,plots,serve]'
+	@touch $@
+
+$(VENV)/demo-tf.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing hepdata-adapters with TensorFlow"
+	@$(INSTALL) --editable '.[tf,plots,serve]'
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml $(VENV)/torch.stamp

@@ -50,6 +50,14 @@ def test_torch_knows_neither_tensorflow_nor_anybody_above():
     assert not offenders(PACKAGE / "torch", forbidden)
 
 
+def test_tf_knows_neither_torch_nor_anybody_above():
+    forbidden = (
+        "torch", "lightning", "torchmetrics", "hepdata_serving", "hepdata_adapters.torch",
+        "hepdata_adapters.cli",
+    )  # fmt: skip
+    assert not offenders(PACKAGE / "tf", forbidden)
+
+
 def test_serving_does_not_know_the_command_line():
     assert not offenders(SERVING, ("hepdata_adapters.cli",))
 
@@ -83,6 +91,22 @@ def test_importing_the_package_imports_no_framework():
 def test_the_command_line_answers_help_without_heavy_imports():
     heavy = {"torch", "tensorflow", "lightning", "uproot", "awkward", "numpy"}
     assert not loaded_after("import hepdata_adapters.cli.main") & heavy
+
+
+TORCH = {"torch", "lightning", "torchmetrics"}
+TENSORFLOW = {"tensorflow", "keras"}
+
+
+@pytest.mark.parametrize(
+    ("room", "module", "others"),
+    [
+        *(("tf", name, TORCH) for name in ("dataset", "train", "run", "transform")),
+        *(("torch", name, TENSORFLOW) for name in ("dataset", "train", "run", "datamodule")),
+    ],
+)
+def test_a_room_does_not_import_the_other_framework(room, module, others):
+    pytest.importorskip({"tf": "tensorflow", "torch": "torch"}[room])
+    assert not loaded_after(f"import hepdata_adapters.{room}.{module}") & others
 
 
 def test_modules_stay_small():

@@ -22,7 +22,10 @@ from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.torch import RootIterableDataset
 from hepdata_adapters.torch.run import load_run
 
-COMMANDS = ["inspect", "validate", "specs", "fit", "evaluate", "export", "serve", "predict"]
+COMMANDS = [
+    "inspect", "validate", "specs", "fit", "evaluate", "export", "promote", "rollback", "serve",
+    "predict",
+]  # fmt: skip
 RUN_FILES = {
     "config.yaml", "specs.json", "transform.json", "task.json", "checkpoint.ckpt", "metrics.json",
     "ledger.json", "golden_events.json",

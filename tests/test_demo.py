@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ts", reason="TorchServe is not installed")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_demo_trains_serves_and_agrees(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("framework", "archive"), [("torch", "tth.mar"), ("tf", "models/tth/1/saved_model.pb")]
+)
+def test_the_demo_trains_serves_and_agrees(tmp_path: Path, framework: str, archive: str):
+    pytest.importorskip({"torch": "ts", "tf": "tensorflow"}[framework])
+    script = ROOT / "examples" / "tth" / "demo.py"
     done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "tth" / "demo.py", tmp_path / "demo"],
+        [sys.executable, script, tmp_path / "demo", "--framework", framework],
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -24,6 +28,6 @@ def test_the_demo_trains_serves_and_agrees(tmp_path: Path):
     )
     metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
     assert metrics["test"]["auc"] > 0.85  # guessing gives 0.5, the sample's boosted trees 0.92
-    assert list((tmp_path / "demo").rglob("*.mar"))
+    assert list((tmp_path / "demo").rglob(archive))
     for picture in ("roc.png", "scores.png"):
         assert (tmp_path / "demo" / "run" / picture).stat().st_size > 10_000

@@ -14,6 +14,7 @@ from hepdata_adapters.cli.export import export
 from hepdata_adapters.cli.fit import fit
 from hepdata_adapters.cli.inspect import inspect
 from hepdata_adapters.cli.predict import predict
+from hepdata_adapters.cli.rollout import promote, rollback
 from hepdata_adapters.cli.serve import serve
 from hepdata_adapters.cli.specs import specs
 from hepdata_adapters.cli.validate import validate
@@ -37,7 +38,10 @@ def options(
     """Stream ROOT files into machine learning: inspect, train, export and serve."""
 
 
-for command in (inspect, validate, specs, fit, evaluate, export, serve, predict):
+COMMANDS = (
+    inspect, validate, specs, fit, evaluate, export, promote, rollback, serve, predict,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 
 

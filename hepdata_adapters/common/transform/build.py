@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.features import ResolvedFeature
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+
+EXACT_INTEGERS = 2**24
+"""All integers up to here are float32 numbers (24 bits of significand)."""
 
 
 def build_transform(features: tuple[ResolvedFeature, ...], specs: Specs) -> VectorTransform:
@@ -23,6 +28,7 @@ def build_transform(features: tuple[ResolvedFeature, ...], specs: Specs) -> Vect
 def feature_transform(feature: ResolvedFeature, stats: BranchStatistics) -> FeatureTransform:
     """One feature with the statistics of its branch."""
     kind: Literal["flat", "array", "jagged"] = stats.kind
+    _check_exact(feature, stats)
     width = {"flat": 1, "array": stats.size, "jagged": pad_length(feature, stats)}[kind]
     center, spread = location_and_spread(feature.scaling, stats)
     return FeatureTransform(
@@ -36,6 +42,18 @@ def feature_transform(feature: ResolvedFeature, stats: BranchStatistics) -> Feat
         missing=missing_value(feature, stats),
         overflow=feature.overflow,
     )
+
+
+def _check_exact(feature: ResolvedFeature, stats: BranchStatistics) -> None:
+    """Raise ConfigError for unscaled integers that float32 does not tell apart."""
+    if feature.scaling != "none" or np.dtype(feature.branch.dtype).kind not in "iu":
+        return
+    largest = max(abs(stats.minimum or 0), abs(stats.maximum or 0))
+    if largest > EXACT_INTEGERS:
+        raise ConfigError(
+            f"feature {feature.branch.name!r} reaches {largest:.0f}, and float32 tells integers "
+            f"apart only up to {EXACT_INTEGERS}: give it a scaling, or exclude it"
+        )
 
 
 def pad_length(feature: ResolvedFeature, stats: BranchStatistics) -> int:
