@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -69,22 +69,38 @@ def test_the_readme_has_the_commands_of_the_makefile():
     assert named == {"demo", "test"} <= targets
 
 
+def groups(commands: list[str]) -> Iterator[tuple[str | None, list[str]]]:
+    """Each ``serve`` command with those that need its server: all up to the next ``export``."""
+    server, group = None, []
+    for command in commands:
+        if command.startswith(("hepdata-adapters serve", "hepdata-adapters export")):
+            yield server, group
+            server, group = None, []
+        if command.startswith("hepdata-adapters serve"):
+            server = command
+        else:
+            group.append(command)
+    yield server, group
+
+
 def test_commands_of_the_readme(folder: Path):
     pytest.importorskip("ts", reason="TorchServe is not installed")
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     commands = [command for command in COMMANDS if not command.startswith("make ")]
     names = {command.split()[1] for command in commands if command.startswith("hepdata-")}
     assert names == {
-        "inspect", "validate", "specs", "fit", "evaluate", "predict", "export", "serve",
+        "inspect", "validate", "specs", "fit", "evaluate", "predict", "export", "promote",
+        "rollback", "serve",
     }  # fmt: skip
-    first = next(i for i, command in enumerate(commands) if " serve " in command)
-    for command in commands[:first]:
-        run(command, folder)
-    with serving(commands[first], folder):
-        for command in commands[first + 1 :]:
-            assert PORT in command
-            out = run(command, folder)
-            if command.startswith("curl"):
-                assert out.strip() == '{"predictions": []}'
+    for server, group in groups(commands):
+        with serving(server, folder) if server else nullcontext():
+            for command in group:
+                assert server is None or PORT in command
+                out = run(command, folder)
+                if "instances" in command:
+                    assert out.strip() == '{"predictions": []}'
+                elif command.endswith("/v1/models/tth"):
+                    assert '"AVAILABLE"' in out
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
