@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +18,8 @@ if TYPE_CHECKING:
 
 def fit(config: RunConfig, folder: Path, *, overwrite: bool) -> dict[str, Any]:
     """Train with the framework of the config; returns the metrics."""
-    train = import_module(f"hepdata_adapters.{config.framework}.train")
+    with without_greetings():
+        train = import_module(f"hepdata_adapters.{config.framework}.train")
     metrics: dict[str, Any] = train.fit(config, folder, overwrite=overwrite)
     return metrics
 
@@ -22,6 +28,31 @@ def load_run(folder: str | Path) -> Run[Any]:
     """A run with the framework that trained it."""
     from hepdata_adapters.common.run import framework_of
 
-    room = import_module(f"hepdata_adapters.{framework_of(folder)}.run")
+    framework = framework_of(folder)
+    with without_greetings():
+        room = import_module(f"hepdata_adapters.{framework}.run")
     run: Run[Any] = room.load_run(folder)
     return run
+
+
+@contextmanager
+def without_greetings() -> Iterator[None]:
+    """Keep back what TensorFlow's C++ says of itself on stderr when it is imported.
+
+    It obeys TF_CPP_MIN_LOG_LEVEL only later. Everything else that is written is passed on.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its errors are Python's exceptions too
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        real = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            kept.seek(0)
+            for line in kept:
+                if not line.startswith((b"I0000 ", b"WARNING: All log messages before absl::")):
+                    os.write(real, line)
+            os.close(real)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from hepdata_adapters.common.config import RunConfig, Task
 from hepdata_adapters.common.errors import ConfigError, HepDataError
@@ -129,13 +130,20 @@ def _train(job: Job, net: keras.Model, sources: dict[SplitName, RootSource], log
         EpochLines(log, training.batch_size, job.prepared.specs.events("train")),
     ]  # fmt: skip
     validation = sources.get("validation")
-    net.fit(
-        sources["train"].dataset("tuple"),
-        validation_data=validation.dataset("tuple") if validation else None,
-        epochs=training.epochs,
-        callbacks=callbacks,
-        verbose=0,
-    )
+    try:
+        net.fit(
+            sources["train"].dataset("tuple"),
+            validation_data=validation.dataset("tuple") if validation else None,
+            epochs=training.epochs,
+            callbacks=callbacks,
+            shuffle=False,  # Keras would only say that the pipeline does it
+            verbose=0,
+        )
+    except tf.errors.OpError:
+        for source in sources.values():
+            if source.error:  # rather than TensorFlow's account of it
+                raise source.error from None
+        raise
     if not (job.folder / WEIGHTS).is_file():
         raise HepDataError(
             "the loss was never a number: lower training.learning_rate, or look at the scaling"
