@@ -23,8 +23,8 @@ from hepdata_adapters.torch import RootIterableDataset
 from hepdata_adapters.torch.run import load_run
 
 COMMANDS = [
-    "inspect", "validate", "specs", "fit", "evaluate", "export", "promote", "rollback", "serve",
-    "predict",
+    "inspect", "validate", "specs", "fit", "evaluate", "export", "promote", "rollback", "rollout",
+    "serve", "predict",
 ]  # fmt: skip
 RUN_FILES = {
     "config.yaml", "specs.json", "transform.json", "task.json", "checkpoint.ckpt", "metrics.json",

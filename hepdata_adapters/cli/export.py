@@ -16,22 +16,24 @@ class Format(StrEnum):
     """Kinds of archives."""
 
     torchserve = "torchserve"
+    tfserving = "tfserving"
 
 
 def export(
     run: RunFolder,
     format: Annotated[Format, typer.Option("--format", help="Kind of archive.")],  # noqa: A002
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder; RUN/torchserve by default.")
+        Path | None, typer.Option("-o", "--output", help="Folder; RUN/FORMAT by default.")
     ] = None,
 ) -> None:
-    """Write a run as one archive that answers raw events.
+    """Write a run for a server that answers raw events.
 
-    It holds weights, transform and golden events.
+    The archive holds weights, transform and golden events.
     """
     from hepdata_serving.from_run import export_run
 
     folder = output or run / format.value
     archive = export_run(frameworks.load_run(run), folder, format.value)
-    print(f"{archive}: {archive.stat().st_size:,} bytes")
+    size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
+    print(f"{archive}: {size:,} bytes")
     print(f"serve it with: hepdata-adapters serve {folder}")

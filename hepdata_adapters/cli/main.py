@@ -14,7 +14,7 @@ from hepdata_adapters.cli.export import export
 from hepdata_adapters.cli.fit import fit
 from hepdata_adapters.cli.inspect import inspect
 from hepdata_adapters.cli.predict import predict
-from hepdata_adapters.cli.rollout import promote, rollback
+from hepdata_adapters.cli.rollout import promote, rollback, rollout
 from hepdata_adapters.cli.serve import serve
 from hepdata_adapters.cli.specs import specs
 from hepdata_adapters.cli.validate import validate
@@ -39,7 +39,8 @@ def options(
 
 
 COMMANDS = (
-    inspect, validate, specs, fit, evaluate, export, promote, rollback, serve, predict,
+    inspect, validate, specs, fit, evaluate, export, promote, rollback, rollout, serve,
+    predict,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

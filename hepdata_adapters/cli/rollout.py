@@ -1,4 +1,4 @@
-"""``promote`` and ``rollback``: which version of a model TF Serving calls stable."""
+"""``promote``, ``rollback``, ``rollout``: which version of a model TF Serving calls stable."""
 
 from __future__ import annotations
 
@@ -16,24 +16,38 @@ Name = Annotated[
 def promote(directory: Directory, model: Name = None) -> None:
     """Make the canary version the stable one.
 
-    Writes the configs for a running server, in their order, to DIRECTORY/rollout.
+    Writes the configs for a running server to DIRECTORY/rollout.
     """
     from hepdata_serving.tfserving import versions
 
-    _tell(versions.promote(directory, model))
+    _tell(directory, versions.promote(directory, model))
 
 
 def rollback(directory: Directory, model: Name = None) -> None:
     """Make the version before the stable one stable again.
 
-    Writes the configs for a running server, in their order, to DIRECTORY/rollout.
+    Writes the configs for a running server to DIRECTORY/rollout.
     """
     from hepdata_serving.tfserving import versions
 
-    _tell(versions.rollback(directory, model))
+    _tell(directory, versions.rollback(directory, model))
 
 
-def _tell(steps: list[Path]) -> None:
-    print("send these to a running server, in this order; models.config is the last one:")
+def rollout(
+    directory: Directory,
+    server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="gRPC of the server.")],
+) -> None:
+    """Bring a running server to what the folder serves.
+
+    Sends the configs of the last export, promote or rollback, and waits for each version.
+    """
+    from hepdata_serving.tfserving.reload import apply_rollout
+
+    for path in apply_rollout(server, directory):
+        print(f"{server} took {path.name}")
+
+
+def _tell(directory: Path, steps: list[Path]) -> None:
     for path in steps:
-        print(f"  {path}")
+        print(path)
+    print(f"bring a running server there with: hepdata-adapters rollout {directory} HOST:PORT")

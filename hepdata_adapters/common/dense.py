@@ -10,34 +10,47 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from hepdata_adapters.common.columns import Array, Column, Jagged
 from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
 
 LENGTH = "_length"
+_WIDER = {"uint16": "int32", "float16": "float32"}  # which TF Serving's REST cannot read
+
+
+def input_dtype(feature: FeatureTransform) -> np.dtype[Any]:
+    """The dtype of the input of a branch: its own, or a wider one that every interface has."""
+    dtype = np.dtype(feature.dtype)
+    return np.dtype(_WIDER.get(dtype.name, dtype))
+
+
+def input_name(branch: str) -> str:
+    """The input of a branch: letters, digits and ``_``, what a TensorFlow signature allows.
+
+    It starts with a letter and is no Python keyword.
+
+    >>> input_name("Jet.pt"), input_name("2nd"), input_name("class")
+    ('Jet_pt', 'branch_2nd', 'branch_class')
+    """
+    name = re.sub(r"[^A-Za-z0-9_]", "_", branch)
+    if not name[:1].isalpha() or keyword.iskeyword(name) or name == "self":
+        return f"branch_{name}"
+    return name
 
 
 def input_names(transform: VectorTransform) -> dict[str, str]:
     """The input of each branch, by branch; that of the lengths of a jagged one adds `LENGTH`.
 
-    Names are what a TensorFlow signature allows: letters, digits and ``_``, not starting with a
-    digit or ``_``, and no Python keyword. Raises ConfigError where two inputs would share a name.
-
-    >>> from hepdata_adapters.common.transform.vector import FeatureTransform
-    >>> input_names(VectorTransform(features=(
-    ...     FeatureTransform(branch="Jet.pt", kind="jagged", dtype="float32", width=2),)))
-    {'Jet.pt': 'Jet_pt'}
+    Raises ConfigError where two inputs would share a name.
     """
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
     for feature in transform.features:
-        name = re.sub(r"[^A-Za-z0-9_]", "_", feature.branch)
-        if not name[:1].isalpha() or keyword.iskeyword(name) or name == "self":
-            name = f"branch_{name}"
-        names[feature.branch] = name
+        name = names[feature.branch] = input_name(feature.branch)
         for taken in [name, *([name + LENGTH] if feature.kind == "jagged" else [])]:
             if taken in owners:
                 raise ConfigError(
@@ -49,7 +62,7 @@ def input_names(transform: VectorTransform) -> dict[str, str]:
 
 
 def dense_inputs(columns: Mapping[str, Column], transform: VectorTransform) -> dict[str, Array]:
-    """The inputs of n events by name, in the dtypes of their branches; lengths are int64.
+    """The inputs of n events by name, in their `input_dtype`; lengths are int64.
 
     Jagged columns are padded with zeros to the longest of these events (at least one column).
 
@@ -61,14 +74,15 @@ def dense_inputs(columns: Mapping[str, Column], transform: VectorTransform) -> d
     {'pt': [[3.0], [0.0]], 'pt_length': [1, 0]}
     """
     inputs: dict[str, Array] = {}
-    for branch, name in input_names(transform).items():
-        column = columns[branch]
+    names = input_names(transform)
+    for feature in transform.features:
+        column, name, dtype = columns[feature.branch], names[feature.branch], input_dtype(feature)
         if not isinstance(column, Jagged):
-            inputs[name] = column
+            inputs[name] = column.astype(dtype, copy=False)
             continue
         lengths = column.lengths
         width = max(1, int(lengths.max(initial=0)))
-        padded = np.zeros((len(lengths), width), column.dtype)
+        padded = np.zeros((len(lengths), width), dtype)
         padded[np.arange(width) < lengths[:, None]] = column.content
         inputs[name], inputs[name + LENGTH] = padded, lengths
     return inputs

@@ -16,6 +16,19 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 """Largest body sent, half of what our servers accept."""
 
 
+class Reply(NamedTuple):
+    """A server's answer: the status, the JSON object (empty if it is none), and the text."""
+
+    status: int
+    answer: dict[str, Any]
+    text: str
+
+    @property
+    def said(self) -> str:
+        """What the server says is wrong."""
+        return str(self.answer.get("error") or self.answer.get("message") or self.text[:200])
+
+
 class _Part(NamedTuple):
     """One request: the number of its first event, and how many it has."""
 
@@ -47,6 +60,29 @@ def predict(
     return predictions
 
 
+def send(session: requests.Session, url: str, timeout: float, body: bytes | None = None) -> Reply:
+    """GET, or POST the JSON body. Raises ServerError when no answer comes."""
+    try:
+        response = session.request(
+            "GET" if body is None else "POST",
+            url,
+            data=body,
+            headers={"Content-Type": "application/json"},
+            timeout=timeout,
+        )
+    except requests.Timeout as error:
+        raise ServerError(f"{url} did not answer within {timeout:g} s") from error
+    except requests.RequestException as error:
+        raise ServerError(f"no answer from {url}: {error}; is the server running?") from error
+    return Reply(response.status_code, _json(response), response.text)
+
+
+def plain(value: Any) -> Any:
+    """Numbers and arrays of numpy, which know how to become Python's, as Python's."""
+    tolist = getattr(value, "tolist", None)
+    return value if tolist is None else tolist()
+
+
 def _parts(events: Sequence[Mapping[str, Any]], batch: int) -> Iterator[_Part]:
     """Request bodies that respect both limits, in order."""
     texts: list[str] = []
@@ -67,9 +103,9 @@ def _part(first: int, texts: list[str]) -> _Part:
 
 
 def _event_text(event: Mapping[str, Any], number: int) -> str:
-    plain = {key: _plain(value) for key, value in event.items()}
+    values = {key: plain(value) for key, value in event.items()}
     try:
-        text = json.dumps(without_nan(plain), allow_nan=False)
+        text = json.dumps(without_nan(values), allow_nan=False)
     except TypeError as error:
         raise EventError(f"event {number} cannot be sent: {error}") from error
     if len(text) > MAX_BODY_BYTES:
@@ -80,30 +116,13 @@ def _event_text(event: Mapping[str, Any], number: int) -> str:
     return text
 
 
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy, which know how to become Python's, as Python's."""
-    tolist = getattr(value, "tolist", None)
-    return value if tolist is None else tolist()
-
-
 def _ask(session: requests.Session, url: str, part: _Part, timeout: float) -> list[Any]:
-    try:
-        response = session.post(
-            url,
-            data=part.body,
-            headers={"Content-Type": "application/json"},
-            timeout=timeout,
-        )
-    except requests.Timeout as error:
-        raise ServerError(f"{url} did not answer within {timeout:g} s") from error
-    except requests.RequestException as error:
-        raise ServerError(f"no answer from {url}: {error}; is the server running?") from error
-    answer = _json(response)
-    if response.status_code != 200:
-        _raise_fault(url, response.status_code, answer, response.text, part)
-    predictions = answer.get("predictions")
+    reply = send(session, url, timeout, part.body)
+    if reply.status != 200:
+        _raise_fault(url, reply, part)
+    predictions = reply.answer.get("predictions")
     if not isinstance(predictions, list) or len(predictions) != part.events:
-        raise ServerError(f"{url} did not give {part.events} predictions: {response.text[:200]}")
+        raise ServerError(f"{url} did not give {part.events} predictions: {reply.text[:200]}")
     return predictions
 
 
@@ -115,11 +134,10 @@ def _json(response: requests.Response) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _raise_fault(url: str, status: int, answer: Mapping[str, Any], text: str, part: _Part) -> None:
-    reasons = answer.get("instances")
-    if status == 400 and isinstance(reasons, dict) and reasons:
+def _raise_fault(url: str, reply: Reply, part: _Part) -> None:
+    reasons = reply.answer.get("instances")
+    if reply.status == 400 and isinstance(reasons, dict) and reasons:
         index, reason = min((int(key), value) for key, value in reasons.items())
-        more = f" ({answer.get('error')})" if len(reasons) > 1 else ""
+        more = f" ({reply.answer.get('error')})" if len(reasons) > 1 else ""
         raise EventError(f"event {part.first + index}: {reason}{more}")
-    said = answer.get("error") or answer.get("message") or text[:200]
-    raise ServerError(f"{url} answered {status}: {said}")
+    raise ServerError(f"{url} answered {reply.status}: {reply.said}")

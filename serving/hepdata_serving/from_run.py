@@ -36,8 +36,20 @@ def _torchserve(run: Run[Any], directory: Path) -> Path:
     return export_torchserve(directory, version="1.0", scorer=run.model, **_described(run))
 
 
+def _tfserving(run: Run[Any], directory: Path) -> Path:
+    if run.config.framework != "tf":
+        raise ConfigError(
+            "a SavedModel needs a Keras model, and this run was trained with PyTorch: train with "
+            "--framework tf, or export it with --format onnx"
+        )
+    from hepdata_serving.tfserving.export import export_tfserving
+
+    return export_tfserving(directory, scorer=run.model, **_described(run))
+
+
 _EXPORTERS: dict[Kind, Callable[[Run[Any], Path], Path]] = {
     "torchserve": _torchserve,
+    "tfserving": _tfserving,
 }
 
 

@@ -13,7 +13,8 @@ from hepdata_adapters.common.events import events_from_columns
 from hepdata_adapters.common.inference import raw_events, score_columns
 from hepdata_adapters.common.manifest import build_manifest
 from hepdata_adapters.common.scores import ScoreWriter
-from hepdata_serving.client import predict
+from hepdata_serving import client
+from hepdata_serving.tfserving import client as tfserving_client
 
 
 def predict_remote(
@@ -26,6 +27,8 @@ def predict_remote(
     Raises DataError naming file and entries where the server refuses an event, ServerError
     where it does not answer.
     """
+    # the paths that TF Serving answers end like this, and those of TorchServe never do
+    predict = tfserving_client.predict if url.endswith(":predict") else client.predict
     manifest = build_manifest([Sample(files=tuple(files))])
     first, *others = [file.schema for file in manifest.files]
     branches = [

@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.errors import HepDataError
 from hepdata_adapters.common.events import without_nan
 from hepdata_adapters.common.transform.vector import VectorTransform
-from hepdata_serving.answers import Score, predict_events
+from hepdata_serving.answers import predict_events
 from hepdata_serving.archive import checked_name, source_files, write_atomically, zip_bytes
+from hepdata_serving.checks import check_scores, check_task, golden_values, needed
 from hepdata_serving.errors import ExportError
 from hepdata_serving.golden import check_golden, golden_text
+from hepdata_serving.metadata import json_text, metadata_text
 from hepdata_serving.torchserve import config
 from hepdata_serving.torchserve.program import load_program, save_program
 
 # a name that nothing on PYTHONPATH is likely to shadow: TorchServe imports it as a top module
 _HANDLER = "hepdata_handler.py"
 _HANDLER_MODULE = "hepdata_serving.torchserve.handler"
-_TASKS = ("binary", "multiclass", "regression")
 
 
 def export_torchserve(
@@ -58,12 +58,12 @@ def export_torchserve(
     """
     checked_name(name, "model name")
     checked_name(version, "model version")
-    _check_task(task, outputs)
-    events = [_needed(event, transform) for event in golden_events]
-    expected = _golden_values(events, golden_predictions)
+    check_task(task, outputs)
+    events = [needed(event, transform) for event in golden_events]
+    expected = golden_values(events, golden_predictions)
     program = save_program(scorer, transform.num_features)
     score = load_program(program)
-    _check_scores(score, transform.num_features, len(outputs) if task == "multiclass" else None)
+    check_scores(score, transform.num_features, len(outputs) if task == "multiclass" else None)
     try:
         check_golden(
             events,
@@ -74,7 +74,8 @@ def export_torchserve(
         raise ExportError(f"the exported model is not the trained one: {error}") from error
 
     golden = golden_text(events, expected)
-    described = _metadata_text(name, version, transform, task, outputs, metadata)
+    frameworks = {"torch": torch.__version__}
+    described = metadata_text(name, version, transform, task, outputs, metadata, frameworks)
     data = zip_bytes(_archive_files(name, version, program, transform, golden, described))
     store = directory / "model_store"
     path = write_atomically(store / f"{name}.mar", data)
@@ -98,7 +99,7 @@ def _archive_files(
         "model": {"modelName": name, "modelVersion": version, "handler": _HANDLER},
     }
     return {
-        "MAR-INF/MANIFEST.json": _json(manifest).encode(),
+        "MAR-INF/MANIFEST.json": json_text(manifest).encode(),
         _HANDLER: handler,
         "model.pt2": program,
         "transform.json": (transform.model_dump_json(indent=1) + "\n").encode(),
@@ -106,73 +107,6 @@ def _archive_files(
         "metadata.json": about.encode(),
         **{f"code/{path}": source for path, source in code.items()},
     }
-
-
-def _metadata_text(
-    name: str,
-    version: str,
-    transform: VectorTransform,
-    task: str,
-    outputs: Sequence[str],
-    metadata: Mapping[str, Any],
-) -> str:
-    content = {
-        "format": "hepdata-archive",
-        "format_version": 1,
-        "name": name,
-        "version": version,
-        "task": task,
-        "outputs": list(outputs),
-        "features": transform.feature_names,
-        "torch": torch.__version__,
-        "metadata": without_nan(metadata),
-    }
-    try:
-        return _json(content)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"the metadata of {name!r} is not JSON: {error}") from error
-
-
-def _check_task(task: str, outputs: Sequence[str]) -> None:
-    if task not in _TASKS:
-        raise ConfigError(f"task {task!r} is not one of {', '.join(_TASKS)}")
-    wanted = "two or more names" if task == "multiclass" else "one name"
-    if (len(outputs) > 1) != (task == "multiclass") or not outputs:
-        raise ConfigError(f"outputs of a {task} model are {wanted}, not {len(outputs)}")
-
-
-def _needed(event: Mapping[str, Any], transform: VectorTransform) -> dict[str, Any]:
-    """The branches that the transform uses, as far as the event has them."""
-    branches = [feature.branch for feature in transform.features]
-    return {branch: event[branch] for branch in branches if branch in event}
-
-
-def _golden_values(events: Sequence[Any], predictions: Sequence[Any]) -> list[Any]:
-    """The predictions as Python floats. Raises ConfigError if they cannot be golden ones."""
-    if not events:
-        raise ConfigError("golden_events is empty: give a few raw events with their predictions")
-    if len(events) != len(predictions):
-        raise ConfigError(f"{len(events)} golden events but {len(predictions)} predictions")
-    for number, prediction in enumerate(predictions):
-        if not np.isfinite(np.asarray(prediction, np.float64)).all():
-            raise ConfigError(f"golden prediction {number} is not a finite number: {prediction!r}")
-    return [np.asarray(prediction, np.float64).tolist() for prediction in predictions]
-
-
-def _check_scores(score: Score, num_features: int, classes: int | None) -> None:
-    """Refuse a program whose scores have another shape than its task says, also for one event."""
-    for n in (1, 2, 5):
-        scores = score(np.zeros((n, num_features), np.float32))
-        expected = (n,) if classes is None else (n, classes)
-        if scores.shape != expected or scores.dtype != np.float32:
-            raise ExportError(
-                f"the scorer gives {scores.dtype} {scores.shape} for {n} events, not float32 "
-                f"{expected}; squeeze(1) a single output, and name every class in outputs"
-            )
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _readme(name: str, task: str, outputs: Sequence[str], events: Sequence[Any]) -> str:

@@ -8,26 +8,24 @@ from whatever environment it is started in, and leaves logs and keys in the curr
 from __future__ import annotations
 
 import atexit
-import contextlib
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Self
 
 import requests
 
 from hepdata_adapters.common.errors import ConfigError, MissingExtraError
 from hepdata_serving.errors import ServerError
+from hepdata_serving.signals import signals_set
 from hepdata_serving.torchserve import config
 from hepdata_serving.torchserve.java import find_java
 from hepdata_serving.torchserve.logs import LOG_CONFIG, LOG_FILE, failure_in, tail
@@ -280,7 +278,7 @@ def serve(
     """
     server = TorchServer(directory, port, workers=workers, log=log)
     stopping = threading.Event()
-    with _signals_set(stopping):
+    with signals_set(stopping):
         try:
             server.start(cancelled=stopping.is_set)
             for url in server.urls.values():
@@ -292,28 +290,6 @@ def serve(
         finally:
             server.stop()
     return 0
-
-
-@contextlib.contextmanager
-def _signals_set(event: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and a closed terminal set the event instead of ending the process.
-
-    An exception raised by a signal could strike between Java's start and the note of its id.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals; the caller stops us otherwise
-        return
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        event.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _torchserve_home() -> Path:

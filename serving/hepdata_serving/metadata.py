@@ -1,0 +1,47 @@
+"""``metadata.json`` of an exported model: what it is, and what it was made with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.events import without_nan
+from hepdata_adapters.common.transform.vector import VectorTransform
+
+
+def metadata_text(
+    name: str,
+    version: str,
+    transform: VectorTransform,
+    task: str,
+    outputs: Sequence[str],
+    metadata: Mapping[str, Any],
+    frameworks: Mapping[str, str],
+) -> str:
+    """The description as JSON, the same text for the same content.
+
+    metadata: anything JSON can hold (NaN becomes null). frameworks: version by name.
+    Raises ConfigError for metadata that is not JSON.
+    """
+    content = {
+        "format": "hepdata-archive",
+        "format_version": 1,
+        "name": name,
+        "version": version,
+        "task": task,
+        "outputs": list(outputs),
+        "features": transform.feature_names,
+        **frameworks,
+        "metadata": without_nan(metadata),
+    }
+    try:
+        return json_text(content)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the metadata of {name!r} is not JSON: {error}") from error
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Strict JSON with sorted keys."""
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"

@@ -1,0 +1,84 @@
+"""The configs of a roll-out sent to a running ``tensorflow_model_server``, one by one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import grpc
+from google.protobuf import text_format
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, ModelVersionStatus
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
+from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_serving.errors import ArchiveError, ServerError
+from hepdata_serving.tfserving.versions import ROLLOUT
+
+_POLL_SECONDS = 0.2
+
+
+def apply_rollout(target: str, directory: Path | str, timeout: float = 60.0) -> list[Path]:
+    """Send ``directory/rollout/*.config`` in order; returns them.
+
+    Waits after each until all of its versions are available, because the next one may label
+    them. target: ``host:port`` of the server's gRPC. timeout: seconds for each config.
+    Raises ConfigError if there is none, ArchiveError for a corrupt one, ServerError if the
+    server refuses a config or does not load a version in time.
+    """
+    paths = sorted((Path(directory) / ROLLOUT).glob("*.config"))
+    if not paths:
+        raise ConfigError(f"{Path(directory) / ROLLOUT} holds no config to send")
+    configs = [_read(path) for path in paths]
+    with grpc.insecure_channel(target) as channel:
+        service = ModelServiceStub(channel)
+        for path, config in zip(paths, configs, strict=True):
+            try:
+                _send(service, config, timeout)
+            except (grpc.RpcError, ServerError) as error:
+                reason = error.details() if isinstance(error, grpc.RpcError) else error
+                raise ServerError(f"{target} did not take {path}: {reason}") from error
+    return paths
+
+
+def _read(path: Path) -> ModelServerConfig:
+    try:
+        return text_format.Parse(path.read_text(), ModelServerConfig())
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise ArchiveError(f"{path} is corrupt: {error}") from error
+
+
+def _send(service: ModelServiceStub, config: ModelServerConfig, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    answer = service.HandleReloadConfigRequest(ReloadConfigRequest(config=config), timeout=timeout)
+    if answer.status.error_code:
+        raise ServerError(answer.status.error_message)
+    for model in config.model_config_list.config:
+        for version in model.model_version_policy.specific.versions:
+            _wait(service, model.name, version, deadline)
+
+
+def _wait(service: ModelServiceStub, name: str, version: int, deadline: float) -> None:
+    """Return once the version is available."""
+    request = GetModelStatusRequest()
+    request.model_spec.name = name
+    request.model_spec.version.value = version
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ServerError(f"version {version} of {name!r} is not available in time")
+        try:
+            found = service.GetModelStatus(request, timeout=left).model_version_status
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+            found = []  # the server has not looked at its folder yet
+        for status in found:
+            if status.state == ModelVersionStatus.AVAILABLE:
+                return
+            if status.state == ModelVersionStatus.END:
+                raise ServerError(
+                    f"version {version} of {name!r} failed to load: {status.status.error_message}"
+                )
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,121 @@
+"""A small exported Keras model with every kind of feature, for tests of servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from hepdata_adapters.common.events import columns_from_events
+from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_serving.tfserving.export import export_tfserving
+
+
+def small_transform() -> VectorTransform:
+    """Flat, array and jagged branches; NaN is allowed in MET and Jet_pt, an error in HT."""
+    return VectorTransform(
+        features=(
+            FeatureTransform(
+                branch="MET", kind="flat", dtype="float32", width=1, factor=0.02, missing=20.0
+            ),
+            FeatureTransform(
+                branch="event_number", kind="flat", dtype="int64", width=1, center=2.0**53
+            ),
+            FeatureTransform(branch="HT", kind="flat", dtype="float64", width=1, factor=0.003),
+            FeatureTransform(branch="trigger", kind="flat", dtype="bool", width=1),
+            FeatureTransform(branch="vertex", kind="array", dtype="float32", width=3),
+            FeatureTransform(
+                branch="Jet_pt",
+                kind="jagged",
+                dtype="float32",
+                width=4,
+                center=40.0,
+                factor=0.02,
+                missing=40.0,
+            ),
+            FeatureTransform(
+                branch="Lep_eta", kind="jagged", dtype="float32", width=2, overflow="error"
+            ),
+        )
+    )
+
+
+def small_events(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Events as a client has them: with NaN and infinity where allowed, empty and long lists."""
+    rng = np.random.default_rng(seed)
+    events: list[dict[str, Any]] = []
+    for number in range(n):
+        jets = rng.exponential(40, rng.poisson(3) if number % 7 else 0).astype(np.float32).tolist()
+        if number % 5 == 0:
+            jets += [float("nan"), *rng.exponential(40, 9).astype(np.float32).tolist()]
+        met = float("nan") if number % 4 == 3 else float(np.float32(rng.exponential(50)))
+        events.append(
+            {
+                "MET": met,
+                "event_number": 2**53 + int(rng.integers(5)),
+                "HT": float(np.nansum(jets)),
+                "trigger": bool(rng.integers(2)),
+                "vertex": rng.normal(size=3).astype(np.float32).tolist(),
+                "Jet_pt": jets,
+                "Lep_eta": rng.normal(size=int(rng.integers(3))).astype(np.float32).tolist(),
+            }
+        )
+    return events
+
+
+def small_scorer(num_features: int, classes: int = 1, seed: int = 0) -> keras.Model:
+    """A seeded net: ``(n, d)`` to ``(n,)`` in (0, 1), or to ``(n, classes)`` that sum to 1."""
+    initializer = keras.initializers.GlorotUniform(seed=seed)
+    last = (
+        [keras.layers.Dense(classes, "softmax", kernel_initializer=initializer)]
+        if classes > 1
+        else [
+            keras.layers.Dense(1, "sigmoid", kernel_initializer=initializer),
+            keras.layers.Reshape(()),
+        ]
+    )
+    return keras.Sequential(
+        [
+            keras.Input((num_features,)),
+            keras.layers.Dense(8, "relu", kernel_initializer=initializer),
+            keras.layers.Dropout(0.5),
+            *last,
+        ]
+    )
+
+
+def offline(scorer: Any, transform: VectorTransform, events: list[dict[str, Any]]) -> list[Any]:
+    """Predictions by the numpy transform and the scorer itself: what a server must answer."""
+    columns, faults = columns_from_events(events, transform)
+    if faults:
+        raise AssertionError(faults)
+    predictions: list[Any] = scorer(tf.constant(transform(columns).x)).numpy().tolist()
+    return predictions
+
+
+def small_export(
+    directory: Path, name: str = "tth", classes: int = 1, versions: int = 1, **changes: Any
+) -> Path:
+    """Export a `small_scorer` ``versions`` times, seeded by its version; returns the last.
+
+    ``changes`` replace arguments of `export_tfserving`.
+    """
+    transform = small_transform()
+    events = small_events(8)
+    path = directory
+    for seed in range(versions):
+        scorer = small_scorer(transform.num_features, classes, seed)
+        arguments: dict[str, Any] = {
+            "scorer": scorer,
+            "transform": transform,
+            "task": "multiclass" if classes > 1 else "binary",
+            "outputs": [f"class{i}" for i in range(classes)],
+            "golden_events": events,
+            "golden_predictions": offline(scorer, transform, events),
+            "metadata": {"auc": 0.9, "specs": {"events": 100}},
+        }
+        path = export_tfserving(directory, name=name, **(arguments | changes))
+    return path
