@@ -6,6 +6,7 @@
     ├── ConfigError              a config, an option or a call that makes no sense
     ├── MissingExtraError        an optional dependency is absent; the message is the command
     ├── SpecsError               a specs file is corrupt or belongs to other data
+    ├── StateError               a saved position is corrupt or belongs to another run
     ├── EventError               a raw event (a request) does not fit the model
     └── DataError                something is wrong with the data; says where
         ├── FileError            missing, unreadable, truncated, not ROOT
@@ -67,6 +68,10 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
 
 class SpecsError(HepDataError):
     """A specs file is corrupt, of another version, or bound to other data."""
+
+
+class StateError(HepDataError):
+    """A saved position of a loader is corrupt, of another version, or of another run."""
 
 
 class EventError(HepDataError):

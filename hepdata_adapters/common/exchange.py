@@ -1,0 +1,133 @@
+"""Batches in memory that two processes share: which arrays a batch has and where they lie.
+
+The memory has no name, in /dev/shm or elsewhere: it goes with the last process that maps it,
+however that one ends, so there is nothing to clean up.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdata_adapters.common.stream import Batch, Dataset, label_dtype
+
+ALIGNMENT = 64  # a cache line; frameworks take arrays so aligned without a copy
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of a batch of n rows: ``(n, *shape)`` of ``dtype``."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...] = ()
+
+    def nbytes(self, rows: int) -> int:
+        """Bytes of this many rows."""
+        return rows * prod(self.shape) * self.dtype.itemsize
+
+
+def batch_fields(dataset: Dataset) -> tuple[Field, ...]:
+    """The arrays of each batch that `EventStream` makes of a dataset."""
+    transform = dataset.transform
+    fields = [
+        Field("x", np.dtype(np.float32), (transform.num_features,)),
+        Field("mask", np.dtype(np.bool_), (transform.num_features,)),
+        Field("lengths", np.dtype(np.int32), (len(transform.jagged),)),
+        Field("weight", np.dtype(np.float64)),
+        Field("event", np.dtype(np.int64), (2,)),
+    ]
+    if dataset.layout.task:
+        fields.insert(3, Field("label", label_dtype(dataset)))
+    return tuple(fields)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """A memory of ``count`` slots, each with room for a batch of up to ``rows`` rows.
+
+    >>> slots = Slots((Field("x", np.dtype(np.float32), (2,)),), rows=10, count=2)
+    >>> memory = bytearray(slots.nbytes)
+    >>> slots.write(memory, 1, {"x": np.array([[1, 2], [3, 4]], np.float32)})
+    2
+    >>> slots.views(memory, 1, 2)["x"].tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
+
+    fields: tuple[Field, ...]
+    rows: int
+    count: int
+
+    @cached_property
+    def _offsets(self) -> tuple[int, ...]:
+        """Where each array starts in its slot, and the size of a slot."""
+        offsets = [0]
+        for field in self.fields:
+            offsets.append(_aligned(offsets[-1] + field.nbytes(self.rows)))
+        return tuple(offsets)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots."""
+        return self.count * self._offsets[-1]
+
+    def views(self, memory: bytearray | mmap.mmap, slot: int, rows: int) -> Batch:
+        """The arrays of a slot, in place: they change when the slot is written again."""
+        start = slot * self._offsets[-1]
+        return {
+            field.name: np.ndarray((rows, *field.shape), field.dtype, memory, start + offset)
+            for field, offset in zip(self.fields, self._offsets[:-1], strict=True)
+        }
+
+    def write(self, memory: bytearray | mmap.mmap, slot: int, batch: Batch) -> int:
+        """Copy a batch into a slot; the number of its rows.
+
+        Raises ValueError where the batch has other arrays than the slot, TypeError for another
+        dtype.
+        """
+        rows = len(batch[self.fields[0].name])
+        views = self.views(memory, slot, rows)
+        if batch.keys() != views.keys():
+            raise ValueError(f"the batch holds {sorted(batch)}, the slot {sorted(views)}")
+        for name, view in views.items():
+            if batch[name].shape != view.shape:
+                raise ValueError(f"{name} is {batch[name].shape}, the slot {view.shape}")
+            np.copyto(view, batch[name], casting="no")
+        return rows
+
+
+def anonymous_memory(size: int) -> int:
+    """A file descriptor of ``size`` bytes of memory without a name; map it, then close it."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("hepdata-batches")
+    else:  # macOS: a file that is unlinked while it is open
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+def aligned_copy(values: NDArray[Any]) -> NDArray[Any]:
+    """A copy that starts at a multiple of `ALIGNMENT`, which numpy alone does not promise.
+
+    >>> copy = aligned_copy(np.arange(3))
+    >>> copy.tolist(), copy.ctypes.data % ALIGNMENT
+    ([0, 1, 2], 0)
+    """
+    buffer = np.empty(values.nbytes + ALIGNMENT, np.uint8)
+    first = -buffer.ctypes.data % ALIGNMENT
+    copy = np.ndarray(values.shape, values.dtype, buffer, first)
+    np.copyto(copy, values)
+    return copy
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,120 @@
+"""A trained PyTorch model to a folder with one ONNX graph that takes raw events."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hepdata_adapters.common.errors import ConfigError, HepDataError, MissingExtraError
+from hepdata_adapters.common.events import without_nan
+from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_serving.archive import checked_name, write_atomically
+from hepdata_serving.checks import check_scores, check_task, golden_values, needed
+from hepdata_serving.errors import ExportError
+from hepdata_serving.golden import golden_text
+from hepdata_serving.metadata import metadata_text
+from hepdata_serving.onnx.graph import graph_inputs, save_graph
+from hepdata_serving.onnx.readme import readme
+from hepdata_serving.onnx.runtime import Graph, OnnxModel
+
+_FILES = ("README.md", "golden.json", "metadata.json", "model.onnx", "transform.json")
+
+
+def export_onnx(
+    directory: Path,
+    *,
+    name: str,
+    scorer: torch.nn.Module,
+    transform: VectorTransform,
+    task: str,
+    outputs: list[str],
+    golden_events: list[dict[str, Any]],
+    golden_predictions: list[Any],
+    metadata: dict[str, Any],
+) -> Path:
+    """Write ``DIR/NAME/`` with ``model.onnx`` and what describes it; return that folder.
+
+    The graph takes the raw columns of n events (see `hepdata_serving.onnx.graph.graph_inputs`)
+    and gives ``score``, NaN where a policy of the transform forbids a value, and ``valid``.
+    An earlier export in the same place is replaced. The same input gives the same bytes.
+
+    scorer: on the CPU and in eval mode, ``x (n, d)`` float32 to scores with the activation
+    inside: ``(n,)`` for ``task`` ``"binary"`` and ``"regression"``, ``(n, C)`` for
+    ``"multiclass"`` with the C names in ``outputs`` (else one name).
+    golden_events: raw events (NaN allowed where the transform allows it) and their predictions.
+    metadata: anything JSON can hold; NaN becomes null.
+
+    Raises ConfigError for arguments that do not fit together and for a folder that holds
+    anything else, ExportError for a model that has no ONNX form or whose graph predicts other
+    values than the golden ones, MissingExtraError without the extra ``onnx``. Then nothing is
+    left behind, and an earlier export stays.
+    """
+    _require_packages()
+    target = directory / checked_name(name, "model name")
+    _check_replaceable(target)
+    check_task(task, outputs)
+    events = [needed(event, transform) for event in golden_events]
+    expected = golden_values(events, golden_predictions)
+    frameworks = {"torch": torch.__version__, "onnx": version("onnx")}
+    described = metadata_text(name, "1.0", transform, task, outputs, metadata, frameworks)
+    data = save_graph(scorer, transform)
+
+    inputs = graph_inputs(transform)
+    graph = Graph(data)
+    check_scores(
+        lambda x: graph({given.name: given.zeros(len(x)) for given in inputs})[0],
+        transform.num_features,
+        len(outputs) if task == "multiclass" else None,
+    )
+    files = {
+        "model.onnx": data,
+        "transform.json": (transform.model_dump_json(indent=1) + "\n").encode(),
+        "golden.json": golden_text(events, expected).encode(),
+        "metadata.json": described.encode(),
+        "README.md": readme(name, task, outputs, inputs, without_nan(events)).encode(),
+    }
+    _write_proven(target, files)
+    return target
+
+
+def _require_packages() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "onnx")
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuse to replace what is there unless it is an exported model."""
+    found = [path.name for path in target.iterdir()] if target.is_dir() else []
+    if target.is_file() or not set(found) <= set(_FILES):
+        raise ConfigError(
+            f"{target} exists and is not an exported ONNX model: "
+            "choose another folder with -o, or remove it"
+        )
+
+
+def _write_proven(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write the folder beside its place, load it as a user will, and only then put it there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as staging:
+        fresh, old = Path(staging) / "new", Path(staging) / "old"
+        for name, data in files.items():
+            write_atomically(fresh / name, data)
+        try:
+            OnnxModel(fresh)
+        except HepDataError as error:
+            raise ExportError(f"the exported model is not the trained one: {error}") from error
+        if target.exists():
+            target.rename(old)
+        try:
+            fresh.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise

@@ -1,0 +1,439 @@
+"""The transform as an nn.Module, and ONNX graphs on raw events, against the numpy reference."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from examples.tth.model import model as tth_model
+from hepdata_adapters.common.columns import Column, Jagged, take_all
+from hepdata_adapters.common.dense import LENGTH, dense_inputs, input_names
+from hepdata_adapters.common.errors import ConfigError, EventError, MissingExtraError
+from hepdata_adapters.common.events import columns_from_events, events_from_columns
+from hepdata_adapters.common.inference import raw_events, scan_inputs
+from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.torch import RootIterableDataset
+from hepdata_adapters.torch.module import Scorer
+from hepdata_adapters.torch.transform import EventTransform
+from hepdata_serving.answers import predict_events
+from hepdata_serving.errors import ArchiveError, ExportError
+from hepdata_serving.onnx import export as onnx_export
+from hepdata_serving.onnx import runtime
+from hepdata_serving.onnx.export import export_onnx
+from hepdata_serving.onnx.graph import graph_inputs, save_graph
+from hepdata_serving.onnx.runtime import Graph, OnnxModel
+from hepdata_serving.testing import ExampleScorer, eager, example_events, example_transform
+from tests.conftest import EXAMPLES
+
+DTYPES = [
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *(f"float{bits}" for bits in (16, 32, 64)),
+]
+
+
+def all_kinds() -> VectorTransform:
+    """Each dtype as a flat, an array and a jagged branch, with both policies of the floats."""
+    features = []
+    for number, dtype in enumerate(DTYPES):
+        floats = dtype.startswith("float")
+        scaled: dict[str, Any] = {"dtype": dtype, "center": 0.1 + number, "factor": 1 / 3}
+        filled = scaled | {"missing": 0.7}
+        features += [
+            FeatureTransform(branch=f"flat.{dtype}", kind="flat", width=1, **scaled),
+            FeatureTransform(branch=f"array.{dtype}", kind="array", width=2, **filled),
+            FeatureTransform(
+                branch=f"list.{dtype}", kind="jagged", width=2,
+                **(filled if floats and number % 2 else scaled),
+                overflow="error" if dtype in ("int16", "float32") else "truncate",
+            ),
+        ]  # fmt: skip
+    return VectorTransform(features=tuple(features))
+
+
+ALL_KINDS = all_kinds()
+
+
+def values_of(dtype: str, shape: Any, rng: np.random.Generator) -> Any:
+    """Any bits of this dtype; of floats, few that no event may have without a fill value."""
+    kind = np.dtype(dtype)
+    bits = bytearray(rng.bytes(int(np.prod(shape)) * kind.itemsize))
+    values = np.frombuffer(bits, kind).reshape(shape)
+    if kind.kind == "b":
+        return rng.random(shape) < 0.5
+    if kind.kind != "f":
+        return values
+    usual = rng.normal(scale=100, size=shape).astype(kind)
+    rare = rng.choice([np.nan, np.inf, -np.inf, np.finfo(kind).max], shape).astype(kind)
+    odds = rng.random(shape)
+    # any bits, but no scaled value that is too large for float32
+    limit = min(1e30, float(np.finfo(kind).max))
+    small = np.where(np.abs(values) < limit, values, np.zeros_like(values))
+    return np.where(odds < 0.02, rare, np.where(odds < 0.5, small, usual))
+
+
+def columns_of(transform: VectorTransform, n: int, seed: int) -> dict[str, Column]:
+    """n events with NaN, infinities, integers beyond 2^53, empty and long lists."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, Column] = {}
+    for feature in transform.features:
+        shape = {"flat": (n,), "array": (n, feature.width)}.get(feature.kind)
+        if shape is None:
+            lengths = rng.choice(5, n, p=[0.3, 0.3, 0.3, 0.05, 0.05])
+            offsets = np.cumsum([0, *lengths], dtype=np.int64)
+            content = values_of(feature.dtype, (offsets[-1],), rng)
+            columns[feature.branch] = Jagged(content, offsets)
+        else:
+            columns[feature.branch] = values_of(feature.dtype, shape, rng)
+    return columns
+
+
+EVENTS = given(n=st.integers(0, 9), seed=st.integers(0, 2**32))
+
+
+def with_garbage(inputs: dict[str, Any], transform: VectorTransform) -> dict[str, Any]:
+    """The same events, padded wider with what must not be looked at."""
+    changed = dict(inputs)
+    for feature in transform.jagged:
+        name = input_names(transform)[feature.branch]
+        values, lengths = inputs[name], inputs[name + LENGTH]
+        garbage = np.nan if values.dtype.kind == "f" else 1
+        wide = np.full((len(values), values.shape[1] + 3), garbage, values.dtype)
+        inside = np.arange(values.shape[1]) < lengths[:, None]
+        wide[:, : values.shape[1]][inside] = values[inside]
+        changed[name] = wide
+    return changed
+
+
+def good_rows(columns: dict[str, Column], transform: VectorTransform) -> Any:
+    n = len(next(iter(columns.values())))
+    return np.setdiff1d(np.arange(n), [fault.row for fault in transform.faults(columns)])
+
+
+def tensors(inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(values) for name, values in inputs.items()}
+
+
+# --- the transform as a module ---------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=100)
+@EVENTS
+def test_module_agrees_with_numpy_to_the_bit(n: int, seed: int) -> None:
+    columns = columns_of(ALL_KINDS, n, seed)
+    good = good_rows(columns, ALL_KINDS)
+    expected = ALL_KINDS(take_all(columns, good))
+    inputs = dense_inputs(columns, ALL_KINDS)
+    module = EventTransform(ALL_KINDS)
+    for given_inputs in (inputs, with_garbage(inputs, ALL_KINDS)):
+        out = module(tensors(given_inputs))
+        assert np.flatnonzero(out.valid.numpy()).tolist() == good.tolist()
+        for name in ("x", "mask", "lengths"):
+            values = getattr(out, name).numpy()
+            assert values.dtype == getattr(expected, name).dtype
+            np.testing.assert_array_equal(values[good], getattr(expected, name))
+
+
+def test_lengths_that_their_lists_cannot_have_are_not_valid() -> None:
+    transform = VectorTransform(
+        features=(FeatureTransform(branch="pt", kind="jagged", dtype="int32", width=3),)
+    )
+    lengths = torch.tensor([-1, 0, 2, 3])
+    out = EventTransform(transform)({"pt": torch.ones(4, 2).int(), "pt_length": lengths})
+    assert out.valid.tolist() == [False, True, True, False]
+
+
+def test_a_transform_keeps_its_precision() -> None:
+    module = EventTransform(ALL_KINDS)
+    inputs = {given.name: torch.from_numpy(given.zeros(2)) for given in graph_inputs(ALL_KINDS)}
+    with pytest.raises(ConfigError, match=r"float64 and was cast to torch\.float16"):
+        module.half()(inputs)
+
+
+# --- the graph -------------------------------------------------------------------------------
+
+
+class Vector(torch.nn.Module):
+    """Scores that are the transformed event itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 0
+
+
+@pytest.fixture(scope="module")
+def vector_graph() -> Graph:
+    return Graph(save_graph(Vector().eval(), ALL_KINDS))
+
+
+@settings(deadline=None, max_examples=100)
+@EVENTS
+def test_graph_agrees_with_numpy_to_the_bit(vector_graph: Graph, n: int, seed: int) -> None:
+    columns = columns_of(ALL_KINDS, n, seed)
+    good = good_rows(columns, ALL_KINDS)
+    expected = ALL_KINDS(take_all(columns, good)).x
+    inputs = dense_inputs(columns, ALL_KINDS)
+    for given_inputs in (inputs, with_garbage(inputs, ALL_KINDS)):
+        x, valid = vector_graph(given_inputs)
+        assert np.flatnonzero(valid).tolist() == good.tolist()
+        np.testing.assert_array_equal(x[good], expected)
+        assert np.isnan(x[~valid]).all()
+
+
+def test_exporting_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    transform = VectorTransform(
+        features=(FeatureTransform(branch="MET", kind="flat", dtype="float32", width=1),)
+    )
+    first = save_graph(ExampleScorer(1), transform)
+    assert save_graph(ExampleScorer(1), transform) == first
+    assert capfd.readouterr() == ("", "")
+
+
+class Branching(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, 0] if x.sum() > 0 else x[:, 1]
+
+
+class NoOnnx(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.svdvals(x.unsqueeze(2))[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Branching, "torch.export refuses Branching: .*torch.where"),
+        (NoOnnx, "NoOnnx cannot be written as ONNX: "),
+    ],
+)
+def test_a_model_without_a_graph_says_why(model: type[torch.nn.Module], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        save_graph(model().eval(), example_transform())
+
+
+def test_a_training_model_is_refused() -> None:
+    scorer = ExampleScorer(example_transform().num_features).train()
+    with pytest.raises(ConfigError, match=r"call scorer.eval\(\)"):
+        save_graph(scorer, example_transform())
+
+
+# --- the folder ------------------------------------------------------------------------------
+
+
+def export(directory: Path, **changes: Any) -> Path:
+    transform = changes.get("transform", example_transform())
+    scorer = changes.get("scorer", ExampleScorer(transform.num_features))
+    arguments: dict[str, Any] = {
+        "name": "example",
+        "scorer": scorer,
+        "transform": transform,
+        "task": "binary",
+        "outputs": ["signal"],
+        "golden_events": example_events(8),
+        "metadata": {"auc": 0.9},
+    } | changes
+    if "golden_predictions" not in changes:
+        events = arguments["golden_events"]
+        arguments["golden_predictions"] = predict_events(events, transform, eager(scorer))
+    return export_onnx(directory, **arguments)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(tmp_path_factory.mktemp("onnx"))
+
+
+@pytest.fixture
+def same_graph(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the seconds of making a graph that this test does not look at."""
+    data = (exported / "model.onnx").read_bytes()
+    monkeypatch.setattr(onnx_export, "save_graph", lambda scorer, transform: data)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 50])
+def test_folder_predicts_as_the_model(exported: Path, n: int) -> None:
+    events = example_events(n, seed=3)
+    transform = example_transform()
+    offline = predict_events(events, transform, eager(ExampleScorer(transform.num_features)))
+    np.testing.assert_allclose(OnnxModel(exported).predict(events), offline, rtol=0, atol=1e-6)
+
+
+def test_folder_is_complete_and_described(exported: Path) -> None:
+    assert {path.name for path in exported.iterdir()} == {
+        "README.md", "golden.json", "metadata.json", "model.onnx", "transform.json",
+    }  # fmt: skip
+    about = json.loads((exported / "metadata.json").read_text())
+    assert about["outputs"] == ["signal"]
+    assert about["features"] == example_transform().feature_names
+    assert [path.name for path in exported.parent.iterdir()] == ["example"]
+
+
+def test_graph_names_its_inputs_and_nothing_of_this_machine(exported: Path) -> None:
+    data = (exported / "model.onnx").read_bytes()
+    session = onnxruntime.InferenceSession(data)
+    expected = [(given.name, list(given.shape)) for given in graph_inputs(example_transform())]
+    assert [(given.name, given.shape) for given in session.get_inputs()] == expected
+    assert [(out.name, out.shape) for out in session.get_outputs()] == [
+        ("score", ["events"]),
+        ("valid", ["events"]),
+    ]
+    for path in {sys.prefix, str(Path.cwd()), str(Path(torch.__file__).parent)}:
+        assert os.fsencode(path) not in data
+
+
+def test_readme_is_right(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(exported)
+    ours, theirs = [
+        part.partition("```")[0] for part in Path("README.md").read_text().split("```python\n")[1:]
+    ]
+    transform = example_transform()
+    columns, _ = columns_from_events(example_events(2), transform)
+    names: dict[str, Any] = {"inputs": dense_inputs(columns, transform)}
+    exec(ours.replace("model.predict", "found = model.predict") + theirs, names)
+    assert len(names["found"]) == 1
+    assert names["score"].shape == names["valid"].shape == (2,)
+
+
+def test_real_events_of_three_classes(tmp_path: Path) -> None:
+    files = {
+        f"{EXAMPLES}/{name}_0.root:Events": i for i, name in enumerate(["tth", "ttbar", "qcd"])
+    }
+    transform = RootIterableDataset(files, batch_size=64).prepared.transform
+    net = torch.nn.Sequential(tth_model(transform.num_features), torch.nn.Linear(1, 3))
+    scorer = Scorer(net, "multiclass").eval()
+    found = next(raw_events(scan_inputs(list(files), transform), list(input_names(transform))))
+    events = events_from_columns(take_all(found.columns, np.arange(200)))
+    offline = predict_events(events, transform, eager(scorer))
+    folder = export(
+        tmp_path,
+        scorer=scorer,
+        transform=transform,
+        task="multiclass",
+        outputs=["tth", "ttbar", "qcd"],
+        golden_events=events[:20],
+        golden_predictions=offline[:20],
+    )
+    predicted = OnnxModel(folder).predict(events)
+    assert np.shape(predicted) == (200, 3)
+    np.testing.assert_allclose(predicted, offline, rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("same_graph")
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"name": "../up"}, ConfigError, "not allowed"),
+        ({"task": "ranking"}, ConfigError, "not one of"),
+        ({"golden_events": [], "golden_predictions": []}, ConfigError, "golden_events is empty"),
+        ({"metadata": {"path": Path("x")}}, ConfigError, "is not JSON"),
+        ({"golden_predictions": [0.123] * 8}, ExportError, "golden event 0: the model predicts"),
+        (
+            {"golden_events": [{}], "golden_predictions": [0.5]},
+            ExportError,
+            "event 0: branch 'MET' is missing",
+        ),
+        ({"task": "multiclass", "outputs": ["a", "b"]}, ExportError, r"not float32 \(1, 2\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing(
+    changes: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        export(tmp_path, **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("same_graph")
+def test_an_export_replaces_an_export_and_nothing_else(tmp_path: Path) -> None:
+    folder = export(tmp_path)
+    with pytest.raises(ExportError):
+        export(tmp_path, golden_predictions=[0.123] * 8)
+    export(tmp_path, metadata={"auc": 0.95})
+    assert json.loads((folder / "metadata.json").read_text())["metadata"] == {"auc": 0.95}
+    assert [path.name for path in tmp_path.iterdir()] == ["example"]
+    (folder / "thesis.tex").write_text("mine")
+    with pytest.raises(ConfigError, match="is not an exported ONNX model"):
+        export(tmp_path)
+    assert (folder / "thesis.tex").read_text() == "mine"
+
+
+def test_packages_that_are_missing_are_named(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for use in (lambda: OnnxModel(exported), lambda: export(tmp_path)):
+        with pytest.raises(MissingExtraError, match=r"pip install \"hepdata-adapters\[onnx\]\""):
+            use()
+
+
+# --- the runtime -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"Lep_eta": [1.0, float("nan")]}, "event 1: Lep_eta holds NaN or infinity"),
+        ({"Lep_eta": [1.0, 2.0, 3.0]}, "event 1: Lep_eta has 3 values, at most 2 fit"),
+        ({"HT": 1e300}, "event 1: HT is too large for float32"),
+        ({"nJet": "3"}, "event 1: branch 'nJet' takes numbers, not a string"),
+    ],
+)
+def test_bad_events_are_named(exported: Path, change: dict[str, Any], message: str) -> None:
+    events = example_events(3)
+    events[1] |= change
+    with pytest.raises(EventError, match=message):
+        OnnxModel(exported).predict(events)
+
+
+def test_long_events_are_run_in_small_parts(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, events = OnnxModel(exported), example_events(40)
+    whole = model.predict(events)
+    monkeypatch.setattr(runtime, "MAX_VALUES", 100)
+    np.testing.assert_allclose(model.predict(events), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("model.onnx", lambda data: data[: len(data) // 2], "cannot load model.onnx"),
+        ("transform.json", lambda data: b"{}", "is not an exported ONNX model"),
+        ("golden.json", lambda data: b"[]", "is not an exported ONNX model"),
+        ("golden.json", lambda data: data.replace(b"0.", b"0.9"), "the model predicts"),
+        (
+            "transform.json",
+            lambda data: data.replace(b'"error"', b'"truncate"'),
+            "the graph refuses event 0",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_not_loaded(
+    exported: Path, tmp_path: Path, file: str, change: Any, message: str
+) -> None:
+    for path in exported.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / file).write_bytes(change((exported / file).read_bytes()))
+    overlong = example_events(1)[0] | {"Lep_eta": [1.0, 2.0, 3.0]}
+    with pytest.raises(ArchiveError, match=message):
+        OnnxModel(tmp_path).predict([overlong])
+
+
+def test_a_model_runs_where_torch_is_not(exported: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; "
+        "from hepdata_serving.onnx.runtime import OnnxModel; OnnxModel(sys.argv[1])"
+    )
+    search = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    environment = os.environ | {"PYTHONPATH": search}
+    subprocess.run([sys.executable, "-c", code, str(exported)], env=environment, check=True)
