@@ -408,6 +408,7 @@ def test_long_events_are_run_in_small_parts(
     ("file", "change", "message"),
     [
         ("model.onnx", lambda data: data[: len(data) // 2], "cannot load model.onnx"),
+        ("transform.json", lambda data: data.replace(b'"int32"', b'"int64"'), "cannot be run on"),
         ("transform.json", lambda data: b"{}", "is not an exported ONNX model"),
         ("golden.json", lambda data: b"[]", "is not an exported ONNX model"),
         ("golden.json", lambda data: data.replace(b"0.", b"0.9"), "the model predicts"),

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hepdata_adapters.common.errors import ConfigError, InvalidValueError
-from hepdata_adapters.common.exchange import ALIGNMENT, Field, Slots, batch_fields
+from hepdata_adapters.common.exchange import ALIGNMENT, Copies, Field, Slots, batch_fields
 from hepdata_adapters.common.ledger import SharedLedger
 from hepdata_adapters.common.samples import prepare
 from hepdata_adapters.common.stream import Dataset, EventStream
@@ -233,6 +233,27 @@ def test_what_is_written_into_slots_is_what_is_read(fields, rows, count, random)
         views = slots.views(memory, slot, rows)
         check_equal([views], [batch])
         assert all((view.ctypes.data - first) % ALIGNMENT == 0 for view in views.values())
+
+
+def test_copies_use_memory_again_but_none_that_is_referred_to():
+    copies = Copies((Field("x", np.dtype(np.float32), (3,)), Field("n", np.dtype(np.int64))), 10)
+
+    def batch(number: int) -> dict[str, np.ndarray]:
+        return {"x": np.full((4, 3), number, np.float32), "n": np.full(4, number)}
+
+    first = copies(batch(0))
+    places = {first["x"].ctypes.data}
+    tail = first["x"][1:].reshape(-1)[2:]  # a view of a view of it keeps it
+    del first
+    second = copies(batch(1))
+    assert second["x"].ctypes.data not in places
+    assert set(tail.tolist()) == {0.0}
+    del tail
+    third = copies(batch(2))
+    assert third["x"].ctypes.data in places
+    assert set(second["n"].tolist()) == {1}
+    for values in (*second.values(), *third.values()):
+        assert values.ctypes.data % ALIGNMENT == 0
 
 
 def test_slots_refuse_other_batches(dataset):

@@ -17,6 +17,7 @@ class Format(StrEnum):
 
     torchserve = "torchserve"
     tfserving = "tfserving"
+    onnx = "onnx"
 
 
 def export(
@@ -36,4 +37,5 @@ def export(
     archive = export_run(frameworks.load_run(run), folder, format.value)
     size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
     print(f"{archive}: {size:,} bytes")
-    print(f"serve it with: hepdata-adapters serve {folder}")
+    if format is not Format.onnx:
+        print(f"serve it with: hepdata-adapters serve {folder}")

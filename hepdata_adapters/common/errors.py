@@ -52,7 +52,9 @@ _EXTRAS = {
     **dict.fromkeys(
         ("hepdata_serving", "requests", "psutil", "ts", "starlette", "uvicorn"), "serve"
     ),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     "pyarrow": "parquet",
+    "sklearn": "torch",
 }
 
 

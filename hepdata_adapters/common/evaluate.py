@@ -14,9 +14,9 @@ from sklearn.metrics import accuracy_score, auc, mean_absolute_error, mean_squar
 from hepdata_adapters.common.config import Task
 from hepdata_adapters.common.errors import HepDataError
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.plots import Roc, plot_regression, plot_roc, plot_scores
 from hepdata_adapters.common.run import Run, Score, write_json
-from hepdata_adapters.common.shard import Shard
 from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.stream import Dataset, EventStream
 from hepdata_adapters.common.targets import check_classes
@@ -74,12 +74,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def score_split(score: Score, prepared: Dataset, split: SplitName) -> tuple[Scored, Ledger]:
     """Scores of all events of a split, in file order, and what happened to them on the way."""
-    plan = prepared.plan(split, batch_size=BATCH, shuffle=False, seed=0, epoch=0)
+    all_events = Pass(BATCH, shuffle=False, seed=0)
     ledger = SharedLedger()
     with EventStream(prepared, split) as stream:
         parts = [
             (score(batch["x"]), batch["label"], batch["weight"])
-            for batch in stream.batches(plan, Shard(), ledger)
+            for batch in all_events.batches(stream, ledger)
         ]
     if not parts:
         empty = np.zeros(0, np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.stream import Batch, Dataset, label_dtype
 
+Memory = bytearray | mmap.mmap | NDArray[np.uint8]
 ALIGNMENT = 64  # a cache line; frameworks take arrays so aligned without a copy
+MOST_FREE = 8  # blocks that `Copies` keeps
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Slots:
         """Bytes of all slots."""
         return self.count * self._offsets[-1]
 
-    def views(self, memory: bytearray | mmap.mmap, slot: int, rows: int) -> Batch:
+    def views(self, memory: Memory, slot: int, rows: int) -> Batch:
         """The arrays of a slot, in place: they change when the slot is written again."""
         start = slot * self._offsets[-1]
         return {
@@ -87,7 +90,7 @@ class Slots:
             for field, offset in zip(self.fields, self._offsets[:-1], strict=True)
         }
 
-    def write(self, memory: bytearray | mmap.mmap, slot: int, batch: Batch) -> int:
+    def write(self, memory: Memory, slot: int, batch: Batch) -> int:
         """Copy a batch into a slot; the number of its rows.
 
         Raises ValueError where the batch has other arrays than the slot, TypeError for another
@@ -115,18 +118,33 @@ def anonymous_memory(size: int) -> int:
     return descriptor
 
 
-def aligned_copy(values: NDArray[Any]) -> NDArray[Any]:
-    """A copy that starts at a multiple of `ALIGNMENT`, which numpy alone does not promise.
+class Copies:
+    """Copies of batches, in memory that is used again as soon as nobody refers to a copy.
 
-    >>> copy = aligned_copy(np.arange(3))
-    >>> copy.tolist(), copy.ctypes.data % ALIGNMENT
-    ([0, 1, 2], 0)
+    To get as much fresh memory from the system takes several times as long as the copy itself.
     """
-    buffer = np.empty(values.nbytes + ALIGNMENT, np.uint8)
-    first = -buffer.ctypes.data % ALIGNMENT
-    copy = np.ndarray(values.shape, values.dtype, buffer, first)
-    np.copyto(copy, values)
-    return copy
+
+    def __init__(self, fields: tuple[Field, ...], rows: int) -> None:
+        self._slot = Slots(fields, rows, count=1)
+        self._free: list[NDArray[np.uint8]] = []
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The same arrays, each starting at a multiple of `ALIGNMENT`."""
+        try:
+            block = self._free.pop()
+        except IndexError:
+            room = np.empty(self._slot.nbytes + ALIGNMENT, np.uint8)
+            block = room[-room.ctypes.data % ALIGNMENT :][: self._slot.nbytes]
+        # what is lent is the base of all arrays that are made of it, in any number of steps:
+        # it lives as long as one of them
+        lent = np.frombuffer(block, np.uint8)
+        weakref.finalize(lent, self._give_back, block).atexit = False
+        rows = self._slot.write(lent, 0, batch)
+        return self._slot.views(lent, 0, rows)
+
+    def _give_back(self, block: NDArray[np.uint8]) -> None:
+        if len(self._free) < MOST_FREE:
+            self._free.append(block)
 
 
 def _aligned(offset: int) -> int:

@@ -24,6 +24,8 @@ Kind = Literal[
     "values beyond the pad length",
     "values filled (NaN or infinity)",
     "padding rows for equal ranks",
+    "events repeated for equal ranks",
+    "events dropped for equal ranks",
     "files without events",
     "branches excluded",
 ]

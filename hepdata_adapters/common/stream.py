@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +22,8 @@ from hepdata_adapters.common.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.features import Layout, resolve
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
-from hepdata_adapters.common.plan import Chunk, Plan, PlanFile, UnitRange
-from hepdata_adapters.common.shard import Shard, Share
+from hepdata_adapters.common.plan import Chunk, Piece, Plan, PlanFile, UnitRange
+from hepdata_adapters.common.shard import Shard
 from hepdata_adapters.common.source import MAX_CACHED_BYTES, MAX_OPEN_FILES, Source
 from hepdata_adapters.common.specs.compute import Progress, cached_specs, file_branches
 from hepdata_adapters.common.specs.model import Binding, Specs
@@ -103,6 +103,7 @@ class Dataset:
         seed: int,
         epoch: int,
         canonical_ranks: int = 1,
+        canonical_workers: int | None = None,
     ) -> Plan:
         """The plan of an epoch; batch_size counts the rows of all ranks together."""
         sampling = self.config.sampling
@@ -114,8 +115,16 @@ class Dataset:
             chunk_size=sampling.chunk_size,
             shuffle=shuffle,
             canonical_ranks=canonical_ranks,
-            canonical_workers=sampling.canonical_workers,
+            canonical_workers=canonical_workers or sampling.canonical_workers,
         )
+
+
+class Step(NamedTuple):
+    """A global batch to deliver. left_out: events after it that no rank is to deliver."""
+
+    plan: Plan
+    batch: int
+    left_out: int = 0
 
 
 class Loaded(NamedTuple):
@@ -151,16 +160,20 @@ class EventStream:
         self._sources.clear()
 
     def batches(
-        self, plan: Plan, shard: Shard, ledger: SharedLedger | None = None
+        self, steps: Iterable[Step], shard: Shard, ledger: SharedLedger | None = None
     ) -> Iterator[Batch]:
-        """The batches of one worker of one rank, in the order of the plan."""
+        """The batches of one worker of one rank, in the order of the steps."""
         counts = Ledger()
         writer = f"{shard.rank}-{shard.worker}-{os.getpid()}-{next(_WRITERS)}"
         chunks: dict[int, Loaded] = {}
+        present: Plan | None = None
         written = time.monotonic()
         try:
-            for number in shard.batches(plan.batches):
-                batch = self._batch(plan, shard.share(number, plan.rows(number)), chunks, counts)
+            for step in steps:
+                if step.plan is not present:
+                    chunks.clear()
+                    present = step.plan
+                batch = self._batch(step, shard, chunks, counts)
                 if ledger and time.monotonic() - written > LEDGER_SECONDS:
                     ledger.write(writer, counts)
                     written = time.monotonic()
@@ -169,22 +182,15 @@ class EventStream:
             if ledger:
                 ledger.write(writer, counts)
 
-    def _batch(self, plan: Plan, share: Share, chunks: dict[int, Loaded], ledger: Ledger) -> Batch:
-        """The rows of a share; ``chunks`` keeps the present chunk of each canonical stream."""
-        parts = []
-        for piece in plan.locate(share.batch, share.first, share.last):
-            loaded = chunks.get(piece.stream)
-            if loaded is None or loaded.chunk != piece.chunk:
-                # the old one goes first: memory is one chunk a stream
-                loaded = None
-                chunks.pop(piece.stream, None)
-                loaded = Loaded(piece.chunk, self._load(plan, piece.chunk), plan.order(piece.chunk))
-                chunks[piece.stream] = loaded
-            rows = loaded.order[piece.first : piece.last]
-            parts.append({name: values[rows] for name, values in loaded.events.items()})
+    def _batch(self, step: Step, shard: Shard, chunks: dict[int, Loaded], ledger: Ledger) -> Batch:
+        """The rank's rows of a step; ``chunks`` keeps the chunk of each canonical stream."""
+        plan = step.plan
+        share = shard.share(step.batch, plan.rows(step.batch), plan.rows(0))
+        parts = [self._rows(plan, piece, chunks) for piece in plan.locate(*share[:3])]
+        for row in share.wrapped:
+            parts += [self._rows(plan, piece, chunks) for piece in plan.locate(0, row, row + 1)]
         if share.padding:
             parts.append(self._padding(share.padding))
-            ledger.add("padding rows for equal ranks", share.padding)
         batch = _joined(parts)
         transform = self.dataset.transform
         ledger.add_vectors(
@@ -194,7 +200,22 @@ class EventStream:
             [feature.branch for feature in transform.features],
         )
         ledger.add("events delivered", share.last - share.first)
+        ledger.add("padding rows for equal ranks", share.padding)
+        ledger.add("events repeated for equal ranks", len(share.wrapped))
+        left_out = step.left_out if shard.rank == 0 else 0
+        ledger.add("events dropped for equal ranks", share.dropped + left_out)
         return batch
+
+    def _rows(self, plan: Plan, piece: Piece, chunks: dict[int, Loaded]) -> Batch:
+        loaded = chunks.get(piece.stream)
+        if loaded is None or loaded.chunk != piece.chunk:
+            # the old one goes first: memory is one chunk a stream
+            loaded = None
+            chunks.pop(piece.stream, None)
+            loaded = Loaded(piece.chunk, self._load(plan, piece.chunk), plan.order(piece.chunk))
+            chunks[piece.stream] = loaded
+        rows = loaded.order[piece.first : piece.last]
+        return {name: values[rows] for name, values in loaded.events.items()}
 
     def _padding(self, rows: int) -> Batch:
         transform, layout = self.dataset.transform, self.dataset.layout

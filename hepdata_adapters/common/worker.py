@@ -11,50 +11,14 @@ import os
 import signal
 import traceback
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from hepdata_adapters.common.exchange import Slots
 from hepdata_adapters.common.ledger import SharedLedger
-from hepdata_adapters.common.plan import Plan
-from hepdata_adapters.common.shard import Shard
+from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.split import SplitName
-from hepdata_adapters.common.stream import Batch, Dataset, EventStream
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One pass of one rank over the events: all that decides which batches come, and when.
-
-    batch_size: events of a batch of this rank. epoch: the number of the order, with ``seed``.
-    """
-
-    batch_size: int
-    shuffle: bool
-    seed: int
-    epoch: int
-    rank: int = 0
-    world_size: int = 1
-
-    def plan(self, dataset: Dataset, split: SplitName | None) -> Plan:
-        """The plan of this pass, the same on all ranks and workers."""
-        return dataset.plan(
-            split,
-            batch_size=self.batch_size * self.world_size,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            epoch=self.epoch,
-            canonical_ranks=self.world_size,
-        )
-
-    def batches(
-        self, stream: EventStream, ledger: SharedLedger | None, worker: int = 0, workers: int = 1
-    ) -> Iterator[Batch]:
-        """The batches ``worker``, ``worker + workers``, … of the pass."""
-        shard = Shard(self.rank, self.world_size, worker, workers)
-        return stream.batches(self.plan(stream.dataset, stream.split), shard, ledger)
+from hepdata_adapters.common.stream import Dataset, EventStream
 
 
 class Setup(NamedTuple):

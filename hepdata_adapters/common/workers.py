@@ -26,9 +26,10 @@ from hepdata_adapters.common import errors
 from hepdata_adapters.common.errors import ConfigError, HepDataError
 from hepdata_adapters.common.exchange import Slots, anonymous_memory, batch_fields
 from hepdata_adapters.common.ledger import SharedLedger
+from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import Batch, Dataset
-from hepdata_adapters.common.worker import Ended, Failed, Filled, Job, Pass, Release, Setup
+from hepdata_adapters.common.worker import Ended, Failed, Filled, Job, Release, Setup
 
 SLOTS = 3  # batches a worker may be ahead: chunks are loaded in bursts
 SECONDS_TO_END = 5

@@ -110,6 +110,11 @@ class Elements:
         }
         return cls(as_, inputs, wanted, casts)
 
+    @property
+    def as_they_are(self) -> bool:
+        """Whether the elements are the batches, so that nothing need be done."""
+        return self.as_ == "dict" and not self.ragged and not self.casts
+
     def __call__(self, batch: Mapping[str, Any]) -> Any:
         """A dict of tensors, or the tuple (inputs, label, weight)."""
         element: dict[str, Any] = {

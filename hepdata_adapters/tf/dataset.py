@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.errors import ConfigError, HepDataError
-from hepdata_adapters.common.exchange import aligned_copy, batch_fields
+from hepdata_adapters.common.exchange import Copies, batch_fields
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.samples import Samples, check_batch_size, environment_ranks, prepare
 from hepdata_adapters.common.shard import Shard
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import Batch, Dataset, EventStream, check_split
-from hepdata_adapters.common.worker import Pass
 from hepdata_adapters.common.workers import BatchWorkers, check_workers
 from hepdata_adapters.tf.convert import Elements, Inputs, RaggedNames, signature
 from hepdata_adapters.tf.leaving import Leaving
@@ -79,6 +79,7 @@ class RootSource:
         self._epoch = epoch
         self._ledger = SharedLedger()
         self._lock = threading.Lock()
+        self._copies = Copies(batch_fields(prepared), batch_size)
         self._idle: EventStream | BatchWorkers | None = None
 
     @property
@@ -166,7 +167,8 @@ class RootSource:
         options = tf.data.Options()
         # the ranks share out the events; TensorFlow must not do it once more
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        dataset = counted.map(elements).prefetch(prefetch).with_options(options)
+        mapped = counted if elements.as_they_are else counted.map(elements)
+        dataset = mapped.prefetch(prefetch).with_options(options)
         dataset.source = self
         return dataset
 
@@ -202,7 +204,7 @@ class RootSource:
         else:
             for batch in reader.batches(wanted, self._ledger):
                 # TensorFlow would take the shared memory itself, which is written again
-                yield {name: aligned_copy(values) for name, values in batch.items()}
+                yield self._copies(batch)
 
     def _reader(self) -> EventStream | BatchWorkers:
         if not self.num_workers:

@@ -15,11 +15,20 @@ if TYPE_CHECKING:
     from hepdata_adapters.torch.dataset import RootIterableDataset
     from hepdata_adapters.torch.models import FeedForward
     from hepdata_adapters.torch.module import EventModule, Scorer
+    from hepdata_adapters.torch.transform import EventTransform
 
-__all__ = ["EventModule", "FeedForward", "RootDataModule", "RootIterableDataset", "Scorer"]
+__all__ = [
+    "EventModule",
+    "EventTransform",
+    "FeedForward",
+    "RootDataModule",
+    "RootIterableDataset",
+    "Scorer",
+]
 
 _HOMES = {
     "EventModule": "module",
+    "EventTransform": "transform",
     "FeedForward": "models",
     "RootDataModule": "datamodule",
     "RootIterableDataset": "dataset",

@@ -12,14 +12,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
-from hepdata_adapters.common.plan import Plan
+from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.samples import (
     Samples,
     check_batch_size,
     environment_ranks,
     prepare,
 )
-from hepdata_adapters.common.shard import Shard
+from hepdata_adapters.common.shard import Uneven
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import Dataset, EventStream, check_split
@@ -36,7 +36,12 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
     split: ``"train"``, ``"validation"``, ``"test"``, or None for all events.
     shuffle: by (seed, epoch), the samples mixed in proportion; without it, file order.
     rank, world_size: by default from torch.distributed, else from RANK and WORLD_SIZE, else
-    one rank. Other arguments (``features``, ``exclude``, ``task``, …) are those of
+    one rank.
+    uneven: what becomes of rows that the ranks cannot share equally: ``"pad"``, ``"drop"`` or
+    ``"wrap"`` (see `Shard`). canonical_ranks, canonical_workers: see the module
+    `hepdata_adapters.common.plan`. events_per_epoch: events of all ranks in what ``len`` and ``set_epoch`` call an epoch; the next
+    one goes on where it ended. repeat: a stream that never ends.
+    Other arguments (``features``, ``exclude``, ``task``, …) are those of
     `DatasetConfig`.
 
     Batches hold ``x (n, d)`` float32, ``mask (n, d)`` bool (true = real value), ``lengths``
@@ -68,6 +73,11 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         epoch: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
+        uneven: Uneven = "pad",
+        canonical_ranks: int | None = None,
+        canonical_workers: int | None = None,
+        events_per_epoch: int | None = None,
+        repeat: bool = False,
         specs: Specs | str | Path | None = None,
         progress: bool = True,
         **options: Any,
@@ -77,14 +87,17 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         prepared = prepare(samples, options, specs, progress=progress)
         self.prepared, self.batch_size, self.split = prepared, batch_size, split
         self.shuffle = shuffle
-        # in shared memory, so that persistent workers see `set_epoch`
-        self._epoch = torch.tensor(epoch).share_memory_()  # type: ignore[no-untyped-call]
+        # epoch and batches delivered of it; in shared memory, so that persistent workers see both
+        self._position = torch.tensor([epoch, 0]).share_memory_()  # type: ignore[no-untyped-call]
+        self._canonical = canonical_ranks, canonical_workers
+        self._uneven: Uneven = uneven
+        self._events_per_epoch, self._repeat = events_per_epoch, repeat
         self.seed = prepared.config.sampling.seed if seed is None else seed
         self._rank, self._world_size = rank, world_size
         self._sender_ranks: tuple[int, int] | None = None
         self._ledger = SharedLedger()
         self._streams: dict[int, EventStream] = {}
-        Shard(*self.ranks)
+        self.present_pass()  # refuses arguments that make no sense, at once
 
     @property
     def config(self) -> DatasetConfig:
@@ -131,26 +144,47 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
     @property
     def epoch(self) -> int:
         """The epoch whose order the next pass follows."""
-        return int(self._epoch)
+        return int(self._position[0])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass; the same epoch gives the same order."""
-        self._epoch.fill_(epoch)
+        self._position[0], self._position[1] = epoch, 0
 
     def __len__(self) -> int:
-        """Batches of this rank, or events for ``batch_size=None`` (padding rows included)."""
-        _, world_size = self.ranks
-        events = self.specs.events(self.split)
-        return -(-events // ((self.batch_size or 1) * world_size))
+        """Batches of this rank in an epoch, or events for ``batch_size=None``.
+
+        Padding rows included; the same on all ranks. Raises TypeError with ``repeat``.
+        """
+        return self.present_pass().length(self.prepared, self.split)
 
     def __iter__(self) -> Iterator[TensorBatch]:
-        shard, plan = self._shard(), self.plan()
-        for batch in self._stream().batches(plan, shard, self._ledger):
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        wanted = self.present_pass()
+        for batch in wanted.batches(self._stream(), self._ledger, worker, workers):
             tensors = to_tensors(batch)
             if self.batch_size is None:
                 yield {name: values[0] for name, values in tensors.items()}
             else:
                 yield tensors
+
+    def present_pass(self) -> Pass:
+        """The next pass of this rank, the same but for the rank on all of them."""
+        rank, world_size = self.ranks
+        return Pass(
+            self.batch_size or 1,
+            self.shuffle,
+            self.seed,
+            int(self._position[0]),
+            rank,
+            world_size,
+            self._uneven,
+            self._canonical[0],
+            self._canonical[1],
+            self._events_per_epoch,
+            self._repeat,
+            int(self._position[1]),
+        )
 
     def _stream(self) -> EventStream:
         """The stream of this process; it keeps files and units open from epoch to epoch."""
@@ -162,21 +196,3 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_streams": {}, "_sender_ranks": self.ranks}
-
-    def plan(self) -> Plan:
-        """The plan of the present epoch, the same on all ranks and workers."""
-        _, world_size = self.ranks
-        return self.prepared.plan(
-            self.split,
-            batch_size=(self.batch_size or 1) * world_size,
-            shuffle=self.shuffle,
-            seed=self.seed,
-            epoch=self.epoch,
-            canonical_ranks=world_size,
-        )
-
-    def _shard(self) -> Shard:
-        worker = get_worker_info()
-        if worker is None:
-            return Shard(*self.ranks)
-        return Shard(*self.ranks, worker.id, worker.num_workers)

@@ -39,17 +39,30 @@ def _torchserve(run: Run[Any], directory: Path) -> Path:
 def _tfserving(run: Run[Any], directory: Path) -> Path:
     if run.config.framework != "tf":
         raise ConfigError(
-            "a SavedModel needs a Keras model, and this run was trained with PyTorch: train with "
-            "--framework tf, or export it with --format onnx"
+            "TF Serving serves TensorFlow models, and this run was trained with PyTorch; no "
+            "maintained converter makes a SavedModel of it: export it with --format onnx (or "
+            "torchserve), or train with --framework tf"
         )
     from hepdata_serving.tfserving.export import export_tfserving
 
     return export_tfserving(directory, scorer=run.model, **_described(run))
 
 
+def _onnx(run: Run[Any], directory: Path) -> Path:
+    if run.config.framework != "torch":
+        raise ConfigError(
+            "ONNX is written from PyTorch models, and this run was trained with Keras: "
+            "export it with --format tfserving"
+        )
+    from hepdata_serving.onnx.export import export_onnx
+
+    return export_onnx(directory, scorer=run.model, **_described(run))
+
+
 _EXPORTERS: dict[Kind, Callable[[Run[Any], Path], Path]] = {
     "torchserve": _torchserve,
     "tfserving": _tfserving,
+    "onnx": _onnx,
 }
 
 

@@ -1,5 +1,5 @@
 """ONNX: a model that takes raw events as one graph (`export`), and runs anywhere (`runtime`).
 
-This is the way of a PyTorch model to other engines: no maintained converter from PyTorch to a
-SavedModel shares an environment with today's TensorFlow.
+This is the way of a PyTorch model to other engines: no maintained converter makes a SavedModel
+of it beside today's TensorFlow.
 """

@@ -91,8 +91,16 @@ class Graph:
     def __call__(
         self, inputs: Mapping[str, NDArray[Any]]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Scores ``(n,)`` or ``(n, C)`` and ``valid`` ``(n,)`` of dense inputs of n events."""
-        score, valid = self._session.run(OUTPUTS, dict(inputs))
+        """Scores ``(n,)`` or ``(n, C)`` and ``valid`` ``(n,)`` of dense inputs of n events.
+
+        Raises ArchiveError for a graph with other inputs or outputs.
+        """
+        try:
+            score, valid = self._session.run(OUTPUTS, dict(inputs))
+        except Exception as error:  # the exceptions of its C++ part have no common base
+            raise ArchiveError(
+                f"model.onnx cannot be run on these inputs: {str(error)[:300]}"
+            ) from error
         return score, valid
 
 
