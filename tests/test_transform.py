@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from hepdata_adapters.common.columns import Jagged
 from hepdata_adapters.common.errors import ConfigError, InvalidValueError
@@ -127,6 +128,21 @@ def test_a_value_too_large_for_float32_is_an_error_not_an_infinity():
         transform({"x": np.array([1.0, 1e300])})
     fitting = feature.model_copy(update={"center": 1e300, "factor": 1e-300})
     assert VectorTransform(features=(fitting,))({"x": np.array([2e300])}).x.tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "uint64"])
+def test_a_factor_can_make_any_value_too_large_for_float32(dtype):
+    """Only float64 branches were looked at; a float32 one gave an infinity without a word."""
+    feature = FeatureTransform(branch="x", kind="flat", dtype=dtype, width=1, factor=1e30)
+    transform = VectorTransform(features=(feature,))
+    assert np.isfinite(transform({"x": np.array([1], dtype)}).x).all()
+    with pytest.raises(InvalidValueError, match="x is too large for float32"):
+        transform({"x": np.array([10**9], dtype)})
+
+
+def test_a_fill_value_too_large_for_float32_is_refused():
+    with pytest.raises(ValidationError, match="x: the fill value 1e\\+300 is too large"):
+        FeatureTransform(branch="x", kind="flat", dtype="float32", width=1, missing=1e300)
 
 
 def test_overlong_events_are_an_error_on_request():

@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from hepdata_adapters.common.dense import LENGTH, input_dtype, input_names
 from hepdata_adapters.common.errors import ConfigError, nearest
-from hepdata_adapters.common.transform.vector import PAD_VALUE, FeatureTransform, VectorTransform
+from hepdata_adapters.common.transform.vector import (
+    LARGEST,
+    PAD_VALUE,
+    FeatureTransform,
+    VectorTransform,
+)
 
 
 def input_signature(transform: VectorTransform) -> dict[str, tf.TensorSpec]:
@@ -173,8 +177,8 @@ def _scaled(
         _refuse_values(~finite, feature, "holds NaN or infinity")
     filled = tf.where(finite, wide, tf.constant(feature.missing or 0.0, tf.float64))
     scaled = (filled - feature.center) * feature.factor
-    if values.dtype == tf.float64:
-        too_large = exists & finite & (tf.abs(scaled) > float(np.finfo(np.float32).max))
+    if feature.may_overflow:
+        too_large = exists & finite & (tf.abs(scaled) > LARGEST)
         _refuse_values(too_large, feature, "is too large for float32")
     return tf.where(exists, tf.cast(scaled, tf.float32), PAD_VALUE), exists & finite
 

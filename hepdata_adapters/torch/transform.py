@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hepdata_adapters.common.dense import LENGTH, input_names
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.transform.vector import (
+    LARGEST,
     PAD_VALUE,
     FeatureTransform,
     VectorTransform,
@@ -154,10 +155,10 @@ class _ListCheck(nn.Module):
         super().__init__()
         self.width = feature.width if feature.overflow == "error" else None
         # all values count, also those behind the pad length; of most dtypes none is refused
-        floats = np.dtype(feature.dtype).kind == "f"
+        checked = np.dtype(feature.dtype).kind == "f" or feature.may_overflow
         unlimited = feature.missing is not None and np.isinf(_largest(feature))
         alone = feature.model_copy(update={"width": 1})
-        self.scaling = _Scaling([alone]) if floats and not unlimited else None
+        self.scaling = _Scaling([alone]) if checked and not unlimited else None
 
     def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
         """``values`` ``(n, m)``, ``lengths`` ``(n,)`` int64 → ``(n,)`` bool."""
@@ -173,8 +174,8 @@ class _ListCheck(nn.Module):
 
 
 def _largest(feature: FeatureTransform) -> float:
-    """The largest scaled value; only a float64 branch has one that float32 cannot hold."""
-    return float(np.finfo(np.float32).max) if np.dtype(feature.dtype) == np.float64 else np.inf
+    """The largest scaled value that is allowed; infinity where float32 holds them all."""
+    return LARGEST if feature.may_overflow else np.inf
 
 
 def _none_of(flags: Tensor) -> Tensor:

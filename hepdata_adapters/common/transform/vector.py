@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hepdata_adapters.common.columns import Array, Column, Jagged, offsets_from_lengths, ranges
 from hepdata_adapters.common.errors import InvalidValueError
 
 PAD_VALUE = 0.0
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class FeatureTransform(BaseModel):
@@ -48,6 +49,19 @@ class FeatureTransform(BaseModel):
         except TypeError:
             pass
         raise ValueError(f"{dtype!r} is not a numeric dtype")
+
+    @model_validator(mode="after")
+    def _fill_fits(self) -> FeatureTransform:
+        if self.missing is not None and abs((self.missing - self.center) * self.factor) > LARGEST:
+            raise ValueError(f"{self.branch}: the fill value {self.missing:g} is too large")
+        return self
+
+    @property
+    def may_overflow(self) -> bool:
+        """Whether a finite value of this dtype can become infinite in float32 once scaled."""
+        dtype = np.dtype(self.dtype)
+        largest = 1.0 if dtype.kind == "b" else float(_limits(dtype).max)
+        return (largest + abs(self.center)) * abs(self.factor) > LARGEST
 
     @property
     def column_names(self) -> list[str]:
@@ -173,9 +187,9 @@ class VectorTransform(BaseModel):
             if not real.all():
                 self._refuse(columns, feature)
                 filled[:, number] = _count_rows(column, ~real)
-            if _too_large(column, feature).any():
-                self._refuse(columns, feature)
             values = _scaled(column, feature, real)
+            if feature.may_overflow and np.isinf(values).any():
+                self._refuse(columns, feature)
             target = slice(first, first + feature.width)
             if isinstance(column, Jagged):
                 if feature.overflow == "error" and (column.lengths > feature.width).any():
@@ -236,17 +250,22 @@ def _scaled(
     values = _content(column).astype(np.float64)
     if feature.missing is not None:
         values[~real] = feature.missing
-    return ((values - feature.center) * feature.factor).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are looked for in the result
+        return ((values - feature.center) * feature.factor).astype(np.float32)
 
 
 def _too_large(column: Column, feature: FeatureTransform) -> NDArray[np.bool_]:
-    """Finite values that become infinite as float32 once scaled; only float64 can."""
+    """Finite values that become infinite as float32 once scaled."""
     content = _content(column)
-    if content.dtype != np.float64:
+    if not feature.may_overflow:
         return np.zeros(content.shape, np.bool_)
     with np.errstate(invalid="ignore", over="ignore"):
-        scaled = np.abs((content - feature.center) * feature.factor)
-    return np.isfinite(content) & (scaled > np.finfo(np.float32).max)
+        scaled = np.abs((content.astype(np.float64) - feature.center) * feature.factor)
+    return _finite(column) & (scaled > LARGEST)
+
+
+def _limits(dtype: np.dtype[Any]) -> Any:
+    return np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
 
 
 class _Padding:
