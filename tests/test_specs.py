@@ -14,12 +14,12 @@ from hypothesis.extra.numpy import arrays
 
 from hepdata_adapters import DatasetConfig, Sample, Specs, compute_specs
 from hepdata_adapters.common.columns import Jagged
+from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.schema import Branch
 from hepdata_adapters.common.specs.compute import specs_of
 from hepdata_adapters.common.specs.model import Binding
 from hepdata_adapters.common.specs.statistics import summarize
-from hepdata_adapters.common.stream import Dataset
 from hepdata_adapters.torch import RootIterableDataset
 from tests.samples import write_events
 

@@ -156,6 +156,13 @@ def test_signature_and_cardinality_are_known(three_files):
     assert "label" not in root_dataset(str(three_files[0]), progress=False).element_spec
 
 
+def test_tensorflow_neither_shards_nor_tunes(three_files):
+    options = tf_dataset(three_files).options()
+    off = tf.data.experimental.AutoShardPolicy.OFF
+    assert options.experimental_distribute.auto_shard_policy == off
+    assert options.autotune.enabled is False
+
+
 def test_a_tuple_is_inputs_label_weight(three_files):
     batch = next(iter(tf_dataset(three_files, batch_size=64)))
     x, label, weight = next(iter(tf_dataset(three_files, batch_size=64, as_="tuple")))

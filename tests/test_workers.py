@@ -16,12 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.dataset import Dataset
+from hepdata_adapters.common.errors import ConfigError, InvalidValueError, WorkerError
 from hepdata_adapters.common.exchange import ALIGNMENT, Copies, Field, Slots, batch_fields
 from hepdata_adapters.common.ledger import SharedLedger
+from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.samples import prepare
-from hepdata_adapters.common.stream import Dataset, EventStream
-from hepdata_adapters.common.workers import BatchWorkers, Pass, WorkerError
+from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.workers import BatchWorkers
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,7 +5,7 @@ One pydantic model, built in Python or read from YAML (`config_file`). Unknown k
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,7 +13,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -39,10 +41,23 @@ class _Model(BaseModel):
 
 
 class Weight(_Model):
-    """An event weight: the value of a branch times a constant, either may be left out."""
+    """An event weight: the value of a branch times a constant, either may be left out.
+
+    cross_section in pb, luminosity in 1/pb: the weight is multiplied with their product and
+    divided by the sum of the branch over all events of the sample (their number without one), so
+    that the sample adds up to the events expected in data.
+    """
 
     branch: str | None = None
     constant: float = Field(default=1.0, allow_inf_nan=False)
+    cross_section: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    luminosity: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _both(self) -> Weight:
+        if (self.cross_section is None) != (self.luminosity is None):
+            raise ValueError("cross_section and luminosity go together")
+        return self
 
 
 class Sample(_Model):
@@ -50,6 +65,7 @@ class Sample(_Model):
 
     files: paths, globs, URLs, each optionally with its tree as ``file.root:tree``.
     label: a number for all events, or the name of a branch.
+    selection: a cut on the events, such as ``nJet >= 4 & max(Jet_pt) > 30`` (see `expressions`).
     weight: a number, the name of a branch, or both as ``{branch: …, constant: …}``.
 
     >>> Sample(files="ttH_*.root", tree="Events", label=1).files
@@ -61,6 +77,7 @@ class Sample(_Model):
     tree: str | None = None
     label: Finite | str | None = None
     weight: Weight = Weight()
+    selection: str | None = Field(default=None, min_length=1)
 
     @field_validator("files", mode="before")
     @classmethod
@@ -112,33 +129,130 @@ class FeatureDefaults(_Model):
     overflow: Literal["truncate", "error"] = "truncate"
 
 
+_WAYS = {
+    "fractions": ("train", "validation", "test", "seed", "identity"),
+    "folds": ("folds", "fold", "seed", "identity"),
+    "branch": ("branch", "values"),
+    "files": ("files",),
+}
+
+
 class Split(_Model):
-    """Fractions of the events, by a hash of each event's identity.
+    """Which events are for training, validation and test, in one of four ways.
+
+    *Fractions* ``train``, ``validation`` and ``test``, by a hash of each event's identity.
+    *Folds*: the same hash gives each event one of ``folds`` numbers. Number ``fold`` is the test
+    split, the next one (after the last, 0) validation, all others train: over all values of
+    ``fold`` each event is tested once.
+    *Branch*: the integer or bool ``branch`` says it, ``values`` says which of its values mean
+    which split.
+    *Files*: ``files`` has patterns of files for validation and test, matched from the right end
+    of the path (``run2018D_*.root``, ``2018/D/*``); all other files train.
 
     identity: ``auto`` takes (run, luminosityBlock, event) where all files have them, else
     ``entry`` (file UUID and entry number); a list names the integer branches to use.
+
+    >>> Split(folds=5, fold=3).way
+    'folds'
     """
 
     train: Fraction = 0.64
     validation: Fraction = 0.16
     test: Fraction = 0.20
+    folds: int | None = Field(default=None, ge=3)
+    fold: int | None = Field(default=None, ge=0)
+    branch: str | None = Field(default=None, min_length=1)
+    values: dict[Literal["train", "validation", "test"], tuple[int, ...]] = Field(
+        default={}, min_length=1
+    )
+    files: dict[Literal["validation", "test"], tuple[str, ...]] = Field(default={}, min_length=1)
     seed: int = 0
     identity: Literal["auto", "entry"] | tuple[str, ...] = "auto"
 
+    @property
+    def way(self) -> Literal["fractions", "folds", "branch", "files"]:
+        """What decides the split of an event."""
+        if self.files:
+            return "files"
+        if self.branch is not None or self.values:
+            return "branch"
+        return "fractions" if self.folds is None and self.fold is None else "folds"
+
+    @field_validator("values", "files", mode="before")
+    @classmethod
+    def _lists(cls, chosen: Any) -> Any:
+        if not isinstance(chosen, dict):
+            return chosen
+        return {k: [v] if isinstance(v, str | int) else v for k, v in chosen.items()}
+
+    @field_validator("files")
+    @classmethod
+    def _patterns(cls, files: dict[Any, tuple[str, ...]]) -> dict[Any, tuple[str, ...]]:
+        if any(not PurePosixPath(pattern).parts for found in files.values() for pattern in found):
+            raise ValueError("a pattern of files is empty")
+        return files
+
     @model_validator(mode="after")
     def _whole(self) -> Split:
+        known = _WAYS[self.way]
+        foreign = [name for name in self.model_fields_set if name not in known]
+        if foreign:
+            raise ValueError(
+                f"a split by {self.way} takes {', '.join(known)}, not {', '.join(sorted(foreign))}"
+            )
         total = self.train + self.validation + self.test
-        if abs(total - 1.0) > 1e-9:
+        if self.way == "fractions" and abs(total - 1.0) > 1e-9:
             raise ValueError(f"train + validation + test must be 1, not {total:g}")
+        if self.way == "folds":
+            if self.folds is None or self.fold is None:
+                raise ValueError("folds (how many) and fold (which one) go together")
+            if self.fold >= self.folds:
+                raise ValueError(f"fold is 0 to {self.folds - 1}, not {self.fold}")
+        if self.way == "branch":
+            if self.branch is None or not self.values:
+                raise ValueError("branch and values (of each split) go together")
+            listed = [value for values in self.values.values() for value in values]
+            twice = [value for number, value in enumerate(listed) if value in listed[:number]]
+            if twice:
+                raise ValueError(f"values: {twice[0]} is listed twice")
         return self
+
+    @model_serializer(mode="wrap")
+    def _one_way(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # the keys of the other ways say nothing, and would be refused when read again
+        return {name: value for name, value in dump(self).items() if name in _WAYS[self.way]}
 
 
 class Sampling(_Model):
-    """How events are mixed and shuffled. chunk_size: events mixed together in each stream."""
+    """How events are mixed and shuffled, and how often each comes.
+
+    chunk_size: events mixed together in each stream. The rest is about the training split only.
+    balance: ``over`` repeats events of rare classes, ``under`` leaves out events of frequent ones,
+    ``weights`` scales the weights, so that the classes have these proportions.
+    proportions: share of each class number; equal by default.
+    resample: draw events in proportion to |weight|; each then has the mean of |weight|, its sign
+    kept.
+    """
 
     seed: int = 0
     chunk_size: int = Field(default=8192, ge=1)
     canonical_workers: int = Field(default=12, ge=1)
+    balance: Literal["none", "over", "under", "weights"] = "none"
+    proportions: dict[int, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    resample: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Sampling:
+        if self.proportions is not None and self.balance == "none":
+            raise ValueError("proportions need balance: over, under or weights")
+        if self.resample and self.balance in ("over", "under"):
+            raise ValueError(f"resample draws the events itself: it excludes {self.balance!r}")
+        return self
+
+    @property
+    def changes_composition(self) -> bool:
+        """Whether an epoch is something else than each training event once, as it is."""
+        return self.resample or self.balance != "none"
 
 
 class DatasetConfig(_Model):

@@ -6,6 +6,7 @@
     ├── ConfigError              a config, an option or a call that makes no sense
     ├── MissingExtraError        an optional dependency is absent; the message is the command
     ├── SpecsError               a specs file is corrupt or belongs to other data
+    ├── WorkerError              a worker process died
     ├── StateError               a saved position is corrupt or belongs to another run
     ├── EventError               a raw event (a request) does not fit the model
     └── DataError                something is wrong with the data; says where
@@ -74,6 +75,10 @@ class SpecsError(HepDataError):
 
 class StateError(HepDataError):
     """A saved position of a loader is corrupt, of another version, or of another run."""
+
+
+class WorkerError(HepDataError):
+    """A worker process died, or met an error that is not one of this package."""
 
 
 class EventError(HepDataError):

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, auc, mean_absolute_error, mean_squared_error, roc_curve
 
 from hepdata_adapters.common.config import Task
+from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import HepDataError
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.plots import Roc, plot_regression, plot_roc, plot_scores
 from hepdata_adapters.common.run import Run, Score, write_json
 from hepdata_adapters.common.split import SPLITS, SplitName
-from hepdata_adapters.common.stream import Dataset, EventStream
+from hepdata_adapters.common.stream import EventStream
 from hepdata_adapters.common.targets import check_classes
 
 BATCH = 8192

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.stream import Batch, Dataset, label_dtype
+from hepdata_adapters.common.dataset import Batch, Dataset, label_dtype
 
 Memory = bytearray | mmap.mmap | NDArray[np.uint8]
 ALIGNMENT = 64  # a cache line; frameworks take arrays so aligned without a copy
@@ -135,16 +135,25 @@ class Copies:
         except IndexError:
             room = np.empty(self._slot.nbytes + ALIGNMENT, np.uint8)
             block = room[-room.ctypes.data % ALIGNMENT :][: self._slot.nbytes]
-        # what is lent is the base of all arrays that are made of it, in any number of steps:
-        # it lives as long as one of them
-        lent = np.frombuffer(block, np.uint8)
-        weakref.finalize(lent, self._give_back, block).atexit = False
-        rows = self._slot.write(lent, 0, batch)
-        return self._slot.views(lent, 0, rows)
+        loan = _Loan(block)
+        weakref.finalize(loan, self._give_back, block).atexit = False
+        memory = np.asarray(loan)
+        rows = self._slot.write(memory, 0, batch)
+        return self._slot.views(memory, 0, rows)
 
     def _give_back(self, block: NDArray[np.uint8]) -> None:
         if len(self._free) < MOST_FREE:
             self._free.append(block)
+
+
+class _Loan:
+    """What owns the memory of a copy, for numpy: it lives as long as any array made of it.
+
+    An array could not take its place: numpy lets a view refer past it, to the block itself.
+    """
+
+    def __init__(self, block: NDArray[np.uint8]) -> None:
+        self.__array_interface__ = block.__array_interface__
 
 
 def _aligned(offset: int) -> int:

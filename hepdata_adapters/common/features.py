@@ -11,9 +11,10 @@ import numpy as np
 
 from hepdata_adapters.common.config import DatasetConfig, Feature, Task
 from hepdata_adapters.common.errors import BranchError, ConfigError, nearest
+from hepdata_adapters.common.expressions import Expression, parse
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.schema import Branch
-from hepdata_adapters.common.split import IDENTITY, identity_branches
+from hepdata_adapters.common.split import IDENTITY, split_branches
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class ResolvedFeature:
 class Layout:
     """What is read of each event, and why.
 
+    identity: the branches that decide the split, see `split_branches`.
+    selections: the cut on the events of each sample.
     excluded: branches that ``"*"`` left out, with the reason.
     """
 
@@ -40,6 +43,7 @@ class Layout:
     identity: tuple[str, ...]
     task: Task | None
     excluded: dict[str, str]
+    selections: tuple[Expression | None, ...]
 
     @property
     def statistics(self) -> tuple[str, ...]:
@@ -70,10 +74,12 @@ def resolve(config: DatasetConfig, manifest: Manifest) -> Layout:
                         f"{file.branch(name).describe()}",
                         file=file.url, tree=file.tree, branch=name,
                     )  # fmt: skip
-    identity = identity_branches(config.split, manifest)
+    identity = split_branches(config.split, manifest)
     excluded: dict[str, str] = {}
     if config.features == "*":
-        reserved = dict.fromkeys((*IDENTITY, *identity), "identity of the event")
+        deciding = "identity of the event" if config.split.branch is None else "decides the split"
+        reserved = dict.fromkeys(IDENTITY, "identity of the event")
+        reserved |= dict.fromkeys(identity, deciding)
         reserved |= dict.fromkeys(weights, "weight") | dict.fromkeys(labels, "label")
         chosen = _all_features(config, manifest, reserved, excluded)
     else:
@@ -96,7 +102,35 @@ def resolve(config: DatasetConfig, manifest: Manifest) -> Layout:
     )
     for name in labels:
         manifest_branch(manifest, config, name)
-    return Layout(features, labels, weights, identity, _task(config, manifest), excluded)
+    selections = parse_selections(config, manifest)
+    task = _task(config, manifest)
+    return Layout(features, labels, weights, identity, task, excluded, selections)
+
+
+def parse_selections(config: DatasetConfig, manifest: Manifest) -> tuple[Expression | None, ...]:
+    """The selection of each sample, over the branches of its files.
+
+    Raises ConfigError for one that cannot be read or names no branch, BranchError where a file
+    lacks a branch or has one that cannot be read.
+    """
+    found: list[Expression | None] = []
+    for number, sample in enumerate(config.samples):
+        files = [file for file in manifest.files if file.sample == number]
+        if sample.selection is None or not files:
+            found.append(None)
+            continue
+        expression = parse(sample.selection, frozenset(files[0].schema))
+        if not expression.names:
+            raise ConfigError(f"selection {sample.selection!r} names no branch")
+        for file in files:
+            for name in sorted(expression.names):
+                if not file.branch(name).readable:
+                    raise BranchError(
+                        f"a selection cannot read this, it is {file.branch(name).describe()}",
+                        file=file.url, tree=file.tree, branch=name,
+                    )  # fmt: skip
+        found.append(expression)
+    return tuple(found)
 
 
 def manifest_branch(manifest: Manifest, config: DatasetConfig, name: str) -> Branch:

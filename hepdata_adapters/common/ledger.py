@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal[
@@ -27,6 +28,7 @@ Kind = Literal[
     "events repeated for equal ranks",
     "events dropped for equal ranks",
     "files without events",
+    "events not selected",
     "branches excluded",
 ]
 
@@ -124,6 +126,27 @@ class SharedLedger:
         partial = self.folder / f"{writer}.partial"
         partial.write_text(json.dumps(ledger.to_dict()))
         partial.replace(self.folder / f"{writer}.json")
+
+    def note(self, writer: str) -> NDArray[np.int64]:
+        """Where a writer says what it reads: file number, first entry, one after the last.
+
+        Writing costs next to nothing, and what is written outlives the process, however it ends.
+        """
+        try:
+            return np.memmap(self.folder / f"{writer}.reading", np.int64, "w+", shape=(3,))
+        except FileNotFoundError:  # the reader is gone: nobody will ask
+            return np.zeros(3, np.int64)
+
+    def read_note(self, pid: int) -> tuple[int, int, int] | None:
+        """What the process read last: file number, first entry, one after the last.
+
+        None if it has read nothing.
+        """
+        for path in sorted(self.folder.glob(f"{pid}-*.reading")):
+            file, first, stop = np.fromfile(path, np.int64).tolist()
+            if stop:
+                return file, first, stop
+        return None
 
     def read(self) -> Ledger:
         """The sum over all writers."""

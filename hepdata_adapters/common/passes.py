@@ -12,13 +12,14 @@ from functools import cached_property
 from itertools import count
 
 from hepdata_adapters.common.cursor import Cursor, PlanIdentity
+from hepdata_adapters.common.dataset import Batch, Dataset
 from hepdata_adapters.common.errors import ConfigError, DataError
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.ledger import SharedLedger
 from hepdata_adapters.common.plan import Plan
 from hepdata_adapters.common.shard import Shard, Uneven
 from hepdata_adapters.common.split import SplitName
-from hepdata_adapters.common.stream import Batch, Dataset, EventStream, Step
+from hepdata_adapters.common.stream import EventStream, Step
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,14 @@ class Pass:
         order = _Order(self, stream.dataset, stream.split)
         endless = self.repeat or self.events_per_epoch is not None
         if endless and not order.steps:
-            raise DataError(f"the split {stream.split!r} holds no event to repeat")
+            raise DataError(
+                f"the split {stream.split!r} holds {order.events} event(s) for {self.world_size} "
+                f"rank(s) with uneven={self.uneven!r}: there is no batch to repeat"
+            )
+        # fewer events than ranks: with no step to count what is dropped, one process does
+        dropped = 0 if order.steps or self.rank or worker else order.events
         return stream.batches(
-            self._steps(order, worker, workers), self.shard(worker, workers), ledger
+            self._steps(order, worker, workers), self.shard(worker, workers), ledger, dropped
         )
 
     def _steps(self, order: _Order, worker: int, workers: int) -> Iterator[Step]:
@@ -148,14 +154,15 @@ class _Order:
 
     def __init__(self, wanted: Pass, dataset: Dataset, split: SplitName | None) -> None:
         self._wanted, self._dataset, self._split = wanted, dataset, split
+        self.events = dataset.events(split)
         self._plan: Plan | None = None
 
     @cached_property
     def steps(self) -> int:
         """Batches in one order of all events."""
-        events, size = self._dataset.specs.events(self._split), self._wanted.global_batch_size
-        batches = -(-events // size)
-        return self._wanted.shard().steps(batches, events - (batches - 1) * size)
+        size = self._wanted.global_batch_size
+        batches = -(-self.events // size)
+        return self._wanted.shard().steps(batches, self.events - (batches - 1) * size)
 
     def step(self, number: int) -> Step:
         """A global batch of the sequence."""

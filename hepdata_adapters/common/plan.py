@@ -26,7 +26,7 @@ chunk twice; all others are as correct and read some chunks once per worker.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -45,15 +45,36 @@ class PlanFile:
     """One file as the plan sees it.
 
     number: its place in the manifest. counts: ``(units,)`` int64, the events of the split (or
-    selection) that each unit holds.
+    selection) that each unit holds. label: the class that the counts are of, if not of all.
     """
 
     number: int
     counts: NDArray[np.int64]
+    label: int | None = None
 
     @cached_property
     def events(self) -> int:
         return int(self.counts.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class LazyPlanFile:
+    """A `PlanFile` whose counts are asked for only while its events are under way.
+
+    A plan of 100,000 files of such needs memory for the files, not for their units.
+    """
+
+    number: int
+    events: int
+    read: Callable[[], NDArray[np.int64]]
+    label: int | None = None
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        return self.read()
+
+
+AnyPlanFile = PlanFile | LazyPlanFile
 
 
 class UnitRange(NamedTuple):
@@ -63,6 +84,7 @@ class UnitRange(NamedTuple):
     unit: int
     first: int
     last: int
+    label: int | None = None
 
 
 class Chunk(NamedTuple):
@@ -135,6 +157,9 @@ class Plan:
     groups: each a list of files. batch_size: events in a global batch, all ranks together.
     canonical_ranks, canonical_workers: the streams (see the module docstring); with
     ``shuffle=False`` they have no effect.
+    sizes: events that an epoch takes of each group, if not all of them once. A group then is an
+    endless sequence, one order of its events after another, and each epoch goes on in it: fewer
+    events are others in each epoch, more come as equally often as can be.
 
     >>> files = [[PlanFile(0, np.array([5]))], [PlanFile(1, np.array([3]))]]
     >>> plan = Plan(files, seed=1, epoch=0, batch_size=3, chunk_size=4)
@@ -144,7 +169,7 @@ class Plan:
 
     def __init__(
         self,
-        groups: Sequence[Sequence[PlanFile]],
+        groups: Sequence[Sequence[AnyPlanFile]],
         *,
         seed: int,
         epoch: int,
@@ -153,6 +178,7 @@ class Plan:
         shuffle: bool = True,
         canonical_ranks: int = 1,
         canonical_workers: int = CANONICAL_WORKERS,
+        sizes: Sequence[int] | None = None,
     ) -> None:
         for name, value in (
             ("batch_size", batch_size),
@@ -162,13 +188,13 @@ class Plan:
         ):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}")
-        if not shuffle:
+        if not shuffle and sizes is None:
             groups = [[file for group in groups for file in group]]
         self.seed, self.epoch, self.shuffle = seed, epoch, shuffle
         self.batch_size, self.chunk_size = batch_size, chunk_size
         self.ranks, self.workers = canonical_ranks, canonical_workers
         self._groups = [
-            _Sequence(files, ("units", seed, epoch, number) if shuffle else None)
+            _Group(files, None if sizes is None else sizes[number], seed, epoch, number, shuffle)
             for number, files in enumerate(groups)
         ]
         self._shares = Shares(
@@ -262,10 +288,39 @@ class Plan:
             first = end
 
 
+class _Group:
+    """The events of a group in one epoch: a stretch of its orders, one after another."""
+
+    def __init__(
+        self,
+        files: Sequence[AnyPlanFile],
+        events: int | None,
+        seed: int,
+        epoch: int,
+        number: int,
+        shuffle: bool,
+    ) -> None:
+        def order(turn: int) -> _Sequence:
+            return _Sequence(files, ("units", seed, turn, number) if shuffle else None)
+
+        self._order = lru_cache(maxsize=2)(order)
+        self._all = sum(file.events for file in files)
+        self.events = self._all if events is None or not self._all else events
+        self._start = epoch * self.events
+
+    def parts(self, first: int, last: int) -> Iterator[UnitRange]:
+        """Events ``first`` to ``last`` of the epoch as ranges of units."""
+        while first < last:
+            turn, place = divmod(self._start + first, self._all)
+            stop = min(place + last - first, self._all)
+            yield from self._order(turn).parts(place, stop)
+            first += stop - place
+
+
 class _Sequence:
     """The events of a group in the order of the epoch: files, then the units of each file."""
 
-    def __init__(self, files: Sequence[PlanFile], seed: tuple[int | str, ...] | None) -> None:
+    def __init__(self, files: Sequence[AnyPlanFile], seed: tuple[int | str, ...] | None) -> None:
         self._seed = seed
         order = permutation(len(files), "files", *seed) if seed else range(len(files))
         self._files = [files[i] for i in order]
@@ -275,11 +330,11 @@ class _Sequence:
         self._units = lru_cache(maxsize=64)(self._unit_order)
 
     def _unit_order(self, place: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        file = self._files[place]
-        units = np.arange(len(file.counts))
+        file, counts = self._files[place], self._files[place].counts
+        units = np.arange(len(counts))
         if self._seed:
             units = permutation(len(units), "file", file.number, *self._seed)
-        return units, np.concatenate(([0], np.cumsum(file.counts[units])))
+        return units, np.concatenate(([0], np.cumsum(counts[units], dtype=np.int64)))
 
     def parts(self, first: int, last: int) -> Iterator[UnitRange]:
         """Events ``first`` to ``last`` of the sequence as ranges of units."""
@@ -292,8 +347,9 @@ class _Sequence:
                 low, high = base + int(starts[slot]), base + int(starts[slot + 1])
                 end = min(high, last)
                 if end > first:
-                    number = self._files[place].number
-                    yield UnitRange(number, int(units[slot]), first - low, end - low)
+                    file = self._files[place]
+                    unit = int(units[slot])
+                    yield UnitRange(file.number, unit, first - low, end - low, file.label)
                     first = end
                 slot += 1
             place += 1

@@ -16,12 +16,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from hepdata_adapters.common.config import Framework, RunConfig, Task
 from hepdata_adapters.common.config_file import load_config
+from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.events import events_from_columns, without_nan
 from hepdata_adapters.common.remote import is_remote
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.model import Specs
-from hepdata_adapters.common.stream import Dataset
 from hepdata_adapters.common.transform.vector import VectorTransform
 
 MAX_CLASSES = 10_000

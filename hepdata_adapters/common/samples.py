@@ -10,10 +10,10 @@ from typing import Any
 
 from hepdata_adapters.common.config import DatasetConfig, Sample
 from hepdata_adapters.common.config_file import load_config, validated
+from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.specs.model import Specs
-from hepdata_adapters.common.stream import Dataset
 
 Samples = (
     str | Path | Sequence[str | Path | Sample] | Mapping[str, float | str] | Sample | DatasetConfig
@@ -71,6 +71,11 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
         more = f" and {len(constant) - shown} more" if len(constant) > shown else ""
         listed = ", ".join(constant[:shown])
         lines.append(f"  constant in training, so of no use: {listed}{more}")
+    lines += [
+        f"  an epoch of training has {share.delivered:,} events of class {number} (there are "
+        f"{share.events:,}), with weights that add up to {share.weight:g}"
+        for number, share in prepared.composition.items()
+    ]
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
     return lines
 

@@ -1,26 +1,53 @@
-"""Train, validation and test by a hash of each event's identity.
+"""Train, validation and test: to which of them each event belongs, a function of the event alone.
 
-The hash sees (run, luminosityBlock, event) or, without them, the UUID of the file and the
-entry number: the split survives re-chunking, reordering and renaming of files.
+By fractions and by folds a hash of the event's identity decides. It sees (run, luminosityBlock,
+event): the split then survives whatever is done to the files, merging included. Without these
+branches it sees the UUID of the file and the entry number: that survives re-chunking, reordering
+and renaming, but not merging, as a merged file has a new UUID and new entry numbers. By a branch
+the event itself says it, by files the name of its file; only then an event that was written to
+two files (two trigger streams, say) can be in two splits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Column, Jagged
+from hepdata_adapters.common.columns import Array, Column, Jagged
 from hepdata_adapters.common.config import Split
-from hepdata_adapters.common.errors import BranchError
+from hepdata_adapters.common.errors import BranchError, ConfigError, InvalidValueError
 from hepdata_adapters.common.hashing import hash_integers, key
 from hepdata_adapters.common.manifest import FileInfo, Manifest
+from hepdata_adapters.common.remote import is_remote
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 IDENTITY = ("run", "luminosityBlock", "event")
+
+
+def split_branches(split: Split, manifest: Manifest) -> tuple[str, ...]:
+    """The branches to read that decide the split: identity, the config's branch, or none.
+
+    Raises BranchError for a branch that is of another kind, ConfigError for patterns of files
+    that match no file or put one into two splits.
+    """
+    if split.files:
+        _check_patterns(split, manifest)
+        return ()
+    if split.branch is None:
+        return identity_branches(split, manifest)
+    for file in manifest.files:
+        if not _is_integer(file, split.branch, "iub"):
+            raise BranchError(
+                f"a branch to split by is one integer or bool an event, this is "
+                f"{file.branch(split.branch).describe()}",
+                file=file.url, tree=file.tree, branch=split.branch,
+            )  # fmt: skip
+    return (split.branch,)
 
 
 def identity_branches(split: Split, manifest: Manifest) -> tuple[str, ...]:
@@ -50,19 +77,28 @@ def identity_branches(split: Split, manifest: Manifest) -> tuple[str, ...]:
 
 def split_codes(
     split: Split,
-    identity: tuple[str, ...],
+    branches: tuple[str, ...],
     file: FileInfo,
     start: int,
     stop: int,
     columns: Mapping[str, Column],
 ) -> NDArray[np.int64]:
-    """The split of entries ``start`` to ``stop``, ``(n,)``: an index into `SPLITS`."""
-    if identity:
-        numbers = [column for name in identity if not isinstance(column := columns[name], Jagged)]
-    else:
+    """The split of entries ``start`` to ``stop``, ``(n,)``: an index into `SPLITS`.
+
+    branches: those of `split_branches`, whose ``columns`` hold these entries.
+    Raises InvalidValueError for a value of the split's branch that is listed nowhere.
+    """
+    if split.files:
+        return np.full(stop - start, SPLITS.index(split_of_file(split, file.url)), np.int64)
+    numbers = [column for name in branches if not isinstance(column := columns[name], Jagged)]
+    if split.branch is not None:
+        return _listed_codes(split, numbers[0], file, start)
+    if not branches:
         file_key = np.full(stop - start, key(file.uuid, file.tree), np.uint64)
         numbers = [file_key, np.arange(start, stop)]
     hashed = hash_integers(numbers, key("split", split.seed))
+    if split.folds is not None and split.fold is not None:
+        return _fold_codes(hashed, split.folds, split.fold)
     uniform = (hashed >> np.uint64(11)).astype(np.float64) * 2.0**-53
     codes = np.searchsorted([split.train, split.train + split.validation], uniform, "right")
     if split.test == 0.0:  # rounding of train + validation must not leave a sliver
@@ -70,6 +106,81 @@ def split_codes(
     return codes.astype(np.int64)
 
 
-def _is_integer(file: FileInfo, name: str) -> bool:
+def split_of_file(split: Split, url: str) -> SplitName:
+    """The split of all events of a file, for a split by files.
+
+    >>> split_of_file(Split(files={"test": "D/*.root"}), "root://host//store/D/a.root")
+    'test'
+    """
+    return next((name for name, _ in _matches(split, url)), "train")
+
+
+def describe_split(split: Split, branches: tuple[str, ...]) -> str:
+    """What decides the split, for people.
+
+    >>> describe_split(Split(folds=5, fold=3), ("run", "event"))
+    'run, event (fold 3 of 0 to 4)'
+    """
+    if split.files:
+        return "file"
+    decided = ", ".join(branches) or "file UUID and entry"
+    if split.folds is not None:
+        return f"{decided} (fold {split.fold} of 0 to {split.folds - 1})"
+    return f"the value of {decided}" if split.branch is not None else decided
+
+
+def _fold_codes(hashed: NDArray[np.uint64], folds: int, fold: int) -> NDArray[np.int64]:
+    """Fold ``fold`` is test, the next one validation, the others train."""
+    after = ((hashed % np.uint64(folds)).astype(np.int64) - fold) % folds
+    codes = np.full(len(after), SPLITS.index("train"), np.int64)
+    codes[after == 0] = SPLITS.index("test")
+    codes[after == 1] = SPLITS.index("validation")
+    return codes
+
+
+def _listed_codes(split: Split, column: Array, file: FileInfo, start: int) -> NDArray[np.int64]:
+    codes = np.full(len(column), -1, np.int64)
+    for name, values in split.values.items():
+        for value in values:
+            codes[column == value] = SPLITS.index(name)
+    unlisted = np.flatnonzero(codes < 0)
+    if len(unlisted):
+        entry = start + int(unlisted[0])
+        raise InvalidValueError(
+            f"the value {int(column[unlisted[0]])} is listed for no split; "
+            f"add it to split.values of one of {', '.join(SPLITS)}",
+            file=file.url, tree=file.tree, branch=split.branch, entries=(entry, entry + 1),
+        )  # fmt: skip
+    return codes
+
+
+def _matches(split: Split, url: str) -> Iterator[tuple[SplitName, str]]:
+    """The splits, with their patterns, that a file belongs to."""
+    path = PurePosixPath(url.split("?")[0] if is_remote(url) else url)
+    for name, patterns in split.files.items():
+        for pattern in patterns:
+            if path.match(pattern):
+                yield name, pattern
+
+
+def _check_patterns(split: Split, manifest: Manifest) -> None:
+    used = set()
+    for file in manifest.files:
+        found = list(_matches(split, file.url))
+        used.update(found)
+        names = dict(found)
+        if len(names) > 1:
+            both = " and ".join(f"{name} ({pattern!r})" for name, pattern in names.items())
+            raise ConfigError(f"split.files: {file.url} is in {both}; a file has one split")
+    for name, patterns in split.files.items():
+        for pattern in patterns:
+            if (name, pattern) not in used:
+                raise ConfigError(
+                    f"split.files.{name}: no file matches {pattern!r}, for example not "
+                    f"{manifest.files[0].url}"
+                )
+
+
+def _is_integer(file: FileInfo, name: str, kinds: str = "iu") -> bool:
     branch = file.branch(name)
-    return branch.kind == "flat" and np.dtype(branch.dtype).kind in "iu"
+    return branch.kind == "flat" and np.dtype(branch.dtype).kind in kinds

@@ -9,114 +9,27 @@ import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.columns import Columns, concatenate_all, take_all
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
-from hepdata_adapters.common.features import Layout, resolve
+from hepdata_adapters.common.counting import copies_of
+from hepdata_adapters.common.dataset import Batch, Dataset, label_dtype
+from hepdata_adapters.common.errors import InvalidValueError
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
-from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
-from hepdata_adapters.common.plan import Chunk, Piece, Plan, PlanFile, UnitRange
+from hepdata_adapters.common.manifest import FileInfo
+from hepdata_adapters.common.membership import deciding_branches, member_codes
+from hepdata_adapters.common.plan import Chunk, Piece, Plan, UnitRange
 from hepdata_adapters.common.shard import Shard
 from hepdata_adapters.common.source import MAX_CACHED_BYTES, MAX_OPEN_FILES, Source
-from hepdata_adapters.common.specs.compute import Progress, cached_specs, file_branches
-from hepdata_adapters.common.specs.model import Binding, Specs
-from hepdata_adapters.common.split import SPLITS, SplitName, split_codes
+from hepdata_adapters.common.specs.compute import file_branches
+from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.targets import labels_of, weights_of
-from hepdata_adapters.common.transform.build import build_transform
-from hepdata_adapters.common.transform.vector import VectorTransform
 
-MAX_GROUPS = 64
 PADDING_EVENT = -1
 LEDGER_SECONDS = 0.5
-Batch = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Everything known about a dataset before its events are read: pickles into workers."""
-
-    config: DatasetConfig
-    manifest: Manifest
-    layout: Layout
-    specs: Specs
-    transform: VectorTransform
-
-    @classmethod
-    def prepare(
-        cls,
-        config: DatasetConfig,
-        specs: Specs | None = None,
-        cache: Path | None = None,
-        progress: Progress | None = None,
-        transform: VectorTransform | None = None,
-    ) -> Dataset:
-        """Scan the files and find, check or make the specs.
-
-        transform: take this one (of a trained model) rather than building it from the specs.
-        """
-        manifest = build_manifest(config.samples)
-        layout = resolve(config, manifest)
-        if specs is None:
-            specs = cached_specs(config, manifest, layout, cache, progress)
-        else:
-            wanted = Binding.of(manifest, config.split, layout.identity, layout.statistics)
-            specs.verify(wanted, "the given specs")
-        built = transform or build_transform(layout.features, specs)
-        return cls(config, manifest, layout, specs, built)
-
-    def notes(self) -> Ledger:
-        """What the ledger says of the dataset itself, before any event is delivered."""
-        ledger = Ledger()
-        for file in self.manifest.empty:
-            ledger.add("files without events", 1, f"{file.url}:{file.tree}")
-        for branch in self.layout.excluded:
-            ledger.add("branches excluded", 1, branch)
-        return ledger
-
-    def groups(self, split: SplitName | None) -> list[list[PlanFile]]:
-        """The files as the plan mixes them: one a group, or one sample a group if many."""
-        files = [
-            PlanFile(number, self.specs.counts(number, split))
-            for number in range(len(self.manifest.files))
-        ]
-        if len(files) <= MAX_GROUPS:
-            return [[file] for file in files]
-        samples = [file.sample for file in self.manifest.files]
-        return [
-            [file for file, owner in zip(files, samples, strict=True) if owner == sample]
-            for sample in sorted(set(samples))
-        ]
-
-    def plan(
-        self,
-        split: SplitName | None,
-        *,
-        batch_size: int,
-        shuffle: bool,
-        seed: int,
-        epoch: int,
-        canonical_ranks: int = 1,
-        canonical_workers: int | None = None,
-    ) -> Plan:
-        """The plan of an epoch; batch_size counts the rows of all ranks together."""
-        sampling = self.config.sampling
-        return Plan(
-            self.groups(split),
-            seed=seed,
-            epoch=epoch,
-            batch_size=batch_size,
-            chunk_size=sampling.chunk_size,
-            shuffle=shuffle,
-            canonical_ranks=canonical_ranks,
-            canonical_workers=canonical_workers or sampling.canonical_workers,
-        )
 
 
 class Step(NamedTuple):
@@ -146,6 +59,7 @@ class EventStream:
     def __init__(self, dataset: Dataset, split: SplitName | None) -> None:
         self.dataset, self.split = dataset, split
         self._sources: dict[tuple[str, ...], Source] = {}
+        self._reading: NDArray[np.int64] | None = None  # note for those who find us dead
 
     def __enter__(self) -> EventStream:
         return self
@@ -160,11 +74,21 @@ class EventStream:
         self._sources.clear()
 
     def batches(
-        self, steps: Iterable[Step], shard: Shard, ledger: SharedLedger | None = None
+        self,
+        steps: Iterable[Step],
+        shard: Shard,
+        ledger: SharedLedger | None = None,
+        dropped: int = 0,
     ) -> Iterator[Batch]:
-        """The batches of one worker of one rank, in the order of the steps."""
+        """The batches of one worker of one rank, in the order of the steps.
+
+        dropped: events for the ledger that no step delivers.
+        """
         counts = Ledger()
+        counts.add("events dropped for equal ranks", dropped)
         writer = f"{shard.rank}-{shard.worker}-{os.getpid()}-{next(_WRITERS)}"
+        if ledger and self._reading is None:
+            self._reading = ledger.note(f"{os.getpid()}-{next(_WRITERS)}")
         chunks: dict[int, Loaded] = {}
         present: Plan | None = None
         written = time.monotonic()
@@ -249,28 +173,57 @@ class EventStream:
         """The targets and the feature columns of a unit range."""
         dataset = self.dataset
         file = dataset.manifest.files[part.file]
-        columns = self._source(file).unit(file, part.unit)
         start, stop = int(file.units[part.unit]), int(file.units[part.unit + 1])
-        rows = self._kept(file, start, stop, columns)[part.first : part.last]
-        entries = rows + start
-        sample = dataset.config.samples[file.sample]
+        if self._reading is not None:
+            self._reading[:] = part.file, start, stop
+        columns = self._source(file).unit(file, part.unit)
+        rows = self._kept(file, start, stop, columns)
+        sample, task = dataset.config.samples[file.sample], dataset.layout.task
+        if part.label is not None and task:
+            label = labels_of(sample, task, file, columns, rows, start, label_dtype(dataset))
+            rows = rows[label == part.label]
+            if dataset.config.sampling.resample:
+                rows = np.repeat(rows, self._copies(file, columns, rows, start))
+        rows = rows[part.first : part.last]
+        weight = weights_of(sample, file, columns, rows, start)
+        if part.label is not None:
+            weight = self._sampled_weight(weight, part.label)
         targets: Batch = {
-            "event": np.stack([np.full(len(rows), part.file), entries], axis=1).astype(np.int64),
-            "weight": weights_of(sample, file, columns, rows, start),
+            "event": np.stack([np.full(len(rows), part.file), rows + start], axis=1).astype(
+                np.int64
+            ),
+            "weight": weight,
         }
-        if dataset.layout.task:
+        if task:
             targets["label"] = labels_of(
-                sample, dataset.layout.task, file, columns, rows, start, label_dtype(dataset)
+                sample, task, file, columns, rows, start, label_dtype(dataset)
             )
         features = {name.branch: columns[name.branch] for name in dataset.transform.features}
         return targets, take_all(features, rows)
 
+    def _copies(
+        self, file: FileInfo, columns: Columns, rows: NDArray[np.int64], start: int
+    ) -> NDArray[np.int64]:
+        """How often each event is drawn."""
+        dataset, counts = self.dataset, self.dataset.counts
+        weight = weights_of(dataset.config.samples[file.sample], file, columns, rows, start)
+        reference = counts.reference if counts else 1.0
+        return copies_of(weight, rows + start, file, reference, dataset.config.sampling.seed)
+
+    def _sampled_weight(self, weight: NDArray[np.float64], label: int) -> NDArray[np.float64]:
+        """The weight of training events whose composition is changed; the sign is kept."""
+        dataset, counts = self.dataset, self.dataset.counts
+        if counts and dataset.config.sampling.resample:
+            weight = np.copysign(counts.reference, weight)
+        factor: float = dataset.composition[label].factor
+        return weight * factor
+
     def _kept(self, file: FileInfo, start: int, stop: int, columns: Columns) -> NDArray[np.int64]:
-        """Rows of a unit that belong to the split."""
+        """Rows of a unit that are selected and belong to the split."""
+        dataset = self.dataset
+        codes = member_codes(dataset.config.split, dataset.layout, file, start, stop, columns)
         if self.split is None:
-            return np.arange(stop - start)
-        layout = self.dataset.layout
-        codes = split_codes(self.dataset.config.split, layout.identity, file, start, stop, columns)
+            return np.flatnonzero(codes >= 0)
         return np.flatnonzero(codes == SPLITS.index(self.split))
 
     def _transformed(self, columns: Columns, events: NDArray[np.int64]) -> Any:
@@ -293,17 +246,20 @@ class EventStream:
         All readers together keep to the bounds of one.
         """
         dataset = self.dataset
-        names = tuple(
-            branch.name
-            for branch in file_branches(dataset.config, dataset.manifest, dataset.layout, file)
-        )
+        branches = file_branches(dataset.config, dataset.manifest, dataset.layout, file)
+        deciding = deciding_branches(dataset.layout, file.sample)
+        names = tuple(dict.fromkeys([*(branch.name for branch in branches), *deciding]))
         if names not in self._sources:
             own = {
-                (sample.label if isinstance(sample.label, str) else None, sample.weight.branch)
+                (
+                    sample.label if isinstance(sample.label, str) else None,
+                    sample.weight.branch,
+                    sample.selection,
+                )
                 for sample in dataset.config.samples
             }
             self._sources[names] = Source(
-                [*names, *dataset.layout.identity],
+                names,
                 max_open=max(1, MAX_OPEN_FILES // len(own)),
                 max_bytes=MAX_CACHED_BYTES // len(own),
             )
@@ -314,20 +270,6 @@ def _joined(parts: list[Batch]) -> Batch:
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def label_dtype(dataset: Dataset) -> np.dtype[Any]:
-    """int64 for classes; for regression the smallest float that holds the label exactly."""
-    if dataset.layout.task != "regression":
-        return np.dtype(np.int64)
-    dtypes = [dataset.specs.branches[name].dtype for name in dataset.layout.labels]
-    return np.result_type(np.float32, *dtypes)
-
-
-def check_split(split: str | None) -> None:
-    """Raise ConfigError for a name that is no split."""
-    if split is not None and split not in SPLITS:
-        raise ConfigError(f"split is one of {', '.join(SPLITS)} or None, not {split!r}")
 
 
 _WRITERS = itertools.count()

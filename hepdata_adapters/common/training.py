@@ -12,12 +12,12 @@ from typing import Any
 from rich.console import Console
 
 from hepdata_adapters.common.config import RunConfig, Task
+from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.factory import load_factory
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.run import num_outputs, output_names, save_inputs
 from hepdata_adapters.common.samples import describe
-from hepdata_adapters.common.stream import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class EpochLog:
         self.seconds = 0.0
         self._console, self._report = job.console, report
         self._all_epochs = job.config.training.epochs
-        self._per_epoch = job.prepared.specs.events("train")
+        self._per_epoch = job.prepared.events("train")
         self._created = time.perf_counter()
         self._started = self._rate = 0.0
         self._seen = 0

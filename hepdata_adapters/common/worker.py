@@ -14,11 +14,12 @@ from collections import deque
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.exchange import Slots
 from hepdata_adapters.common.ledger import SharedLedger
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.split import SplitName
-from hepdata_adapters.common.stream import Dataset, EventStream
+from hepdata_adapters.common.stream import EventStream
 
 
 class Setup(NamedTuple):

@@ -23,12 +23,12 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from hepdata_adapters.common import errors
-from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.dataset import Batch, Dataset
+from hepdata_adapters.common.errors import ConfigError, HepDataError, WorkerError
 from hepdata_adapters.common.exchange import Slots, anonymous_memory, batch_fields
 from hepdata_adapters.common.ledger import SharedLedger
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.split import SplitName
-from hepdata_adapters.common.stream import Batch, Dataset
 from hepdata_adapters.common.worker import Ended, Failed, Filled, Job, Release, Setup
 
 SLOTS = 3  # batches a worker may be ahead: chunks are loaded in bursts
@@ -37,10 +37,6 @@ _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from hepdata_adapters.common.worker import main; main(*map(int, sys.argv[2:]))"
 )
-
-
-class WorkerError(HepDataError):
-    """A worker process died, or met an error that is not one of this package."""
 
 
 class _Worker(NamedTuple):

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError, nearest
 from hepdata_adapters.common.exchange import Field, batch_fields
-from hepdata_adapters.common.stream import Dataset
 from hepdata_adapters.common.transform.vector import VectorTransform
 
 Inputs = str | Sequence[str]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from hepdata_adapters.common.config import DatasetConfig
+from hepdata_adapters.common.dataset import Batch, Dataset, check_split
 from hepdata_adapters.common.errors import ConfigError, HepDataError
 from hepdata_adapters.common.exchange import Copies, batch_fields
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
@@ -19,7 +20,7 @@ from hepdata_adapters.common.samples import Samples, check_batch_size, environme
 from hepdata_adapters.common.shard import Shard
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SplitName
-from hepdata_adapters.common.stream import Batch, Dataset, EventStream, check_split
+from hepdata_adapters.common.stream import EventStream
 from hepdata_adapters.common.workers import BatchWorkers, check_workers
 from hepdata_adapters.tf.convert import Elements, Inputs, RaggedNames, signature
 from hepdata_adapters.tf.leaving import Leaving
@@ -165,6 +166,9 @@ class RootSource:
         generated.source = self
         counted = generated.apply(tf.data.experimental.assert_cardinality(len(self)))
         options = tf.data.Options()
+        # nothing here is left to tune, and at the end of a pass the iterator would wait, often
+        # half a second and up to five, for the thread that tunes to wake up
+        options.autotune.enabled = False
         # the ranks share out the events; TensorFlow must not do it once more
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         mapped = counted if elements.as_they_are else counted.map(elements)

@@ -127,7 +127,7 @@ def _train(job: Job, net: keras.Model, sources: dict[SplitName, RootSource], log
         keras.callbacks.EarlyStopping(monitor, mode="min", patience=training.patience),
         keras.callbacks.CSVLogger(logs / "csv" / "metrics.csv"),
         keras.callbacks.TensorBoard(logs / "tb", write_graph=False),
-        EpochLines(log, training.batch_size, job.prepared.specs.events("train")),
+        EpochLines(log, training.batch_size, job.prepared.events("train")),
     ]  # fmt: skip
     validation = sources.get("validation")
     try:

@@ -13,6 +13,7 @@ from hepdata_adapters.common.errors import missing_extra
 if TYPE_CHECKING:
     from hepdata_adapters.torch.datamodule import RootDataModule
     from hepdata_adapters.torch.dataset import RootIterableDataset
+    from hepdata_adapters.torch.loader import RootLoader
     from hepdata_adapters.torch.models import FeedForward
     from hepdata_adapters.torch.module import EventModule, Scorer
     from hepdata_adapters.torch.transform import EventTransform
@@ -23,6 +24,7 @@ __all__ = [
     "FeedForward",
     "RootDataModule",
     "RootIterableDataset",
+    "RootLoader",
     "Scorer",
 ]
 
@@ -32,6 +34,7 @@ _HOMES = {
     "FeedForward": "models",
     "RootDataModule": "datamodule",
     "RootIterableDataset": "dataset",
+    "RootLoader": "loader",
     "Scorer": "module",
 }
 

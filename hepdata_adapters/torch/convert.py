@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hepdata_adapters.common.stream import Batch
+from hepdata_adapters.common.dataset import Batch
 
 TensorBatch = dict[str, torch.Tensor]
 

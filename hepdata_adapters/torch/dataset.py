@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from hepdata_adapters.common.config import DatasetConfig
+from hepdata_adapters.common.cursor import Cursor
+from hepdata_adapters.common.dataset import Batch, Dataset, check_split
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.samples import (
@@ -22,8 +25,10 @@ from hepdata_adapters.common.samples import (
 from hepdata_adapters.common.shard import Uneven
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SplitName
-from hepdata_adapters.common.stream import Dataset, EventStream, check_split
-from hepdata_adapters.torch.convert import TensorBatch, to_tensors
+from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.torch.convert import TensorBatch
+from hepdata_adapters.torch.iterator import BatchIterator
+from hepdata_adapters.torch.loader import RootLoader
 
 
 class RootIterableDataset(IterableDataset[TensorBatch]):
@@ -31,7 +36,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
 
     samples: a path, glob or URL (``file.root:tree``), a list of them, a dict of path to label,
     `Sample` objects, a `DatasetConfig`, a YAML file, or a `Dataset` that is scanned already.
-    batch_size: whole batches of this many events per rank (fast: use
+    batch_size: whole batches of this many events per rank (fast: use `loader`, or
     ``DataLoader(dataset, batch_size=None)``), or None for single events.
     split: ``"train"``, ``"validation"``, ``"test"``, or None for all events.
     shuffle: by (seed, epoch), the samples mixed in proportion; without it, file order.
@@ -39,8 +44,9 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
     one rank.
     uneven: what becomes of rows that the ranks cannot share equally: ``"pad"``, ``"drop"`` or
     ``"wrap"`` (see `Shard`). canonical_ranks, canonical_workers: see the module
-    `hepdata_adapters.common.plan`. events_per_epoch: events of all ranks in what ``len`` and ``set_epoch`` call an epoch; the next
-    one goes on where it ended. repeat: a stream that never ends.
+    `hepdata_adapters.common.plan`. events_per_epoch: events of all ranks in what ``len`` and
+    ``set_epoch`` call an epoch; the next one goes on where it ended. repeat: a stream that never
+    ends.
     Other arguments (``features``, ``exclude``, ``task``, …) are those of
     `DatasetConfig`.
 
@@ -87,9 +93,11 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         prepared = prepare(samples, options, specs, progress=progress)
         self.prepared, self.batch_size, self.split = prepared, batch_size, split
         self.shuffle = shuffle
-        # epoch and batches delivered of it; in shared memory, so that persistent workers see both
-        self._position = torch.tensor([epoch, 0]).share_memory_()  # type: ignore[no-untyped-call]
         self._canonical = canonical_ranks, canonical_workers
+        # the next pass: epoch, batches delivered of it, canonical ranks and workers (0: default);
+        # in shared memory, so that workers that run already see it
+        position = torch.tensor([epoch, 0, canonical_ranks or 0, canonical_workers or 0])
+        self._position = position.share_memory_()  # type: ignore[no-untyped-call]
         self._uneven: Uneven = uneven
         self._events_per_epoch, self._repeat = events_per_epoch, repeat
         self.seed = prepared.config.sampling.seed if seed is None else seed
@@ -157,37 +165,61 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         """
         return self.present_pass().length(self.prepared, self.split)
 
-    def __iter__(self) -> Iterator[TensorBatch]:
-        info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        wanted = self.present_pass()
-        for batch in wanted.batches(self._stream(), self._ledger, worker, workers):
-            tensors = to_tensors(batch)
-            if self.batch_size is None:
-                yield {name: values[0] for name, values in tensors.items()}
-            else:
-                yield tensors
+    def __iter__(self) -> BatchIterator:
+        return BatchIterator(self)
+
+    def loader(self, **options: Any) -> RootLoader:
+        """A DataLoader of the whole batches, which can be stopped and resumed at any of them.
+
+        options: those of `RootLoader`: ``num_workers``, ``pin_memory``, ….
+        """
+        return RootLoader(self, **options)
 
     def present_pass(self) -> Pass:
         """The next pass of this rank, the same but for the rank on all of them."""
+        epoch, start, canonical_ranks, canonical_workers = self._position.tolist()
         rank, world_size = self.ranks
         return Pass(
             self.batch_size or 1,
             self.shuffle,
             self.seed,
-            int(self._position[0]),
+            epoch,
             rank,
             world_size,
             self._uneven,
-            self._canonical[0],
-            self._canonical[1],
+            canonical_ranks or None,
+            canonical_workers or None,
             self._events_per_epoch,
             self._repeat,
-            int(self._position[1]),
+            start,
         )
 
+    def resumed_pass(self, state: Mapping[str, Any]) -> Pass:
+        """The pass that goes on where a state was taken. Raises StateError if it does not fit."""
+        ranks, workers = self._canonical  # as given, not as an earlier state had them
+        given = replace(self.present_pass(), canonical_ranks=ranks, canonical_workers=workers)
+        return given.resumed(Cursor.of(state), self.prepared, self.split)
+
+    def follow(self, wanted: Pass) -> None:
+        """Make this the next pass, here and in worker processes: epoch, start, canonical counts."""
+        counts = wanted.canonical_ranks or 0, wanted.canonical_workers or 0
+        self._position[:] = torch.tensor([wanted.epoch, wanted.start, *counts])
+
+    def read(self, wanted: Pass, worker: int, workers: int) -> Iterator[Batch]:
+        """The arrays of one worker's batches; the files stay open from pass to pass."""
+        return wanted.batches(self._stream(), self._ledger, worker, workers)
+
+    def last_read(self, pid: int) -> str | None:
+        """What a worker process read last, in words, or None if it has read nothing."""
+        note = self._ledger.read_note(pid)
+        if note is None:
+            return None
+        number, first, stop = note
+        file = self.prepared.manifest.files[number]
+        return f"it last read entries {first} to {stop} of tree {file.tree} in {file.url}"
+
     def _stream(self) -> EventStream:
-        """The stream of this process; it keeps files and units open from epoch to epoch."""
+        """The stream of this process."""
         if os.getpid() not in self._streams:
             # a forked worker keeps its parent's stream in the dict, untouched: closing files
             # that it shares with the parent could disturb the parent

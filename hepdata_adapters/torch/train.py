@@ -82,7 +82,7 @@ def _train(job: Job, module: EventModule, data: RootDataModule, log: EpochLog) -
         warnings.filterwarnings("ignore", ".*has `__len__` defined.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
         warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-        warnings.filterwarnings("ignore", ".*Total length of `EpochLoader`.*is zero.*")
+        warnings.filterwarnings("ignore", ".*Total length of `RootLoader`.*is zero.*")
         warnings.filterwarnings("ignore", UNDEFINED_AUC)
         trainer = lightning.Trainer(
             max_epochs=training.epochs,

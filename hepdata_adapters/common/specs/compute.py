@@ -14,11 +14,19 @@ from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.features import Layout, manifest_branch, resolve
 from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
+from hepdata_adapters.common.membership import deciding_branches, member_codes
 from hepdata_adapters.common.schema import Branch
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.model import Binding, Specs
 from hepdata_adapters.common.specs.statistics import BranchStatistics, summarize
-from hepdata_adapters.common.split import SPLITS, SplitName, split_codes
+from hepdata_adapters.common.split import SPLITS, SplitName
+
+_MORE_TRAINING = {
+    "fractions": "raise split.train or change split.seed",
+    "folds": "raise split.folds or change split.seed",
+    "branch": "give split.values.train values that the branch has",
+    "files": "leave files over for it in split.files",
+}
 
 Progress = Callable[[int, int], None]
 """Called with (events done, events in all)."""
@@ -38,19 +46,21 @@ def specs_of(
     config: DatasetConfig, manifest: Manifest, layout: Layout, progress: Progress | None = None
 ) -> Specs:
     """`compute_specs` for a manifest that is there already."""
-    binding = Binding.of(manifest, config.split, layout.identity, layout.statistics)
+    binding = binding_of(config, manifest, layout)
     statistics: dict[str, BranchStatistics] = {}
     records = []
     done = 0
     for number, file in enumerate(manifest.files):
         branches = file_branches(config, manifest, layout, file)
-        with Source([*(branch.name for branch in branches), *layout.identity]) as source:
+        names = [branch.name for branch in branches]
+        deciding = deciding_branches(layout, file.sample)
+        with Source([*dict.fromkeys([*names, *deciding])]) as source:
             counts = np.zeros((len(file.units) - 1, len(SPLITS)), np.int64)
             for unit in range(len(counts)):
                 start, stop = int(file.units[unit]), int(file.units[unit + 1])
                 columns = source.read(file, start, stop)
-                codes = split_codes(config.split, layout.identity, file, start, stop, columns)
-                counts[unit] = np.bincount(codes, minlength=len(SPLITS))
+                codes = member_codes(config.split, layout, file, start, stop, columns)
+                counts[unit] = np.bincount(codes[codes >= 0], minlength=len(SPLITS))
                 rows = np.flatnonzero(codes == 0)
                 for branch in branches:
                     part = summarize(branch, take(columns[branch.name], rows))
@@ -67,10 +77,15 @@ def specs_of(
     specs = Specs(hash=binding.hash(), binding=binding, branches=statistics)
     if specs.events("train") == 0:
         raise DataError(
-            f"the training split is empty ({specs.summary()}): "
-            f"raise split.train or change split.seed"
+            f"the training split is empty ({specs.summary()}): {_MORE_TRAINING[config.split.way]}"
         )
     return specs
+
+
+def binding_of(config: DatasetConfig, manifest: Manifest, layout: Layout) -> Binding:
+    """What specs of this dataset belong to."""
+    selections = [sample.selection for sample in config.samples]
+    return Binding.of(manifest, config.split, layout.identity, layout.statistics, selections)
 
 
 def file_branches(
@@ -99,7 +114,7 @@ def cached_specs(
     The cache file is named by the hash of the data, so it cannot go stale.
     Raises SpecsError if ``config.specs`` belongs to other data.
     """
-    wanted = Binding.of(manifest, config.split, layout.identity, layout.statistics)
+    wanted = binding_of(config, manifest, layout)
     if config.specs:
         specs = Specs.load(config.specs)
         specs.verify(wanted, f"specs {config.specs}")

@@ -17,7 +17,7 @@ from hepdata_adapters.common.errors import SpecsError
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.specs.statistics import BranchStatistics
-from hepdata_adapters.common.split import SPLITS, SplitName
+from hepdata_adapters.common.split import SPLITS, SplitName, split_of_file
 
 
 class _Model(BaseModel):
@@ -27,7 +27,8 @@ class _Model(BaseModel):
 class FileRecord(_Model):
     """A file of the manifest the specs were made from.
 
-    units: boundaries of the entry ranges. counts: events of each split in each unit.
+    units: boundaries of the entry ranges. counts: events of each split in each unit, those that
+    pass the selection.
     """
 
     url: str
@@ -36,6 +37,7 @@ class FileRecord(_Model):
     entries: int = Field(ge=0)
     units: tuple[int, ...]
     counts: dict[SplitName, tuple[int, ...]] = {}
+    selection: str = ""
 
     def key(self) -> tuple[str, str, int, tuple[int, ...]]:
         """What must agree; the URL may change when a file is moved."""
@@ -52,8 +54,14 @@ class Binding(_Model):
 
     @classmethod
     def of(
-        cls, manifest: Manifest, split: Split, identity: Sequence[str], branches: Sequence[str]
+        cls,
+        manifest: Manifest,
+        split: Split,
+        identity: Sequence[str],
+        branches: Sequence[str],
+        selections: Sequence[str | None],
     ) -> Binding:
+        """What specs of this data would belong to. selections: those of the samples."""
         files = tuple(
             FileRecord(
                 url=file.url,
@@ -61,6 +69,7 @@ class Binding(_Model):
                 uuid=file.uuid,
                 entries=file.entries,
                 units=tuple(file.units.tolist()),
+                selection=selections[file.sample] or "",
             )
             for file in manifest.files
         )
@@ -68,14 +77,17 @@ class Binding(_Model):
 
     def hash(self) -> str:
         """SHA-256 over file UUIDs, trees, entries and units, the split and the branches."""
-        return digest(
-            {
-                "files": [list(file.key()) for file in self.files],
-                "split": self.split.model_dump(mode="json"),
-                "identity": list(self.identity),
-                "branches": list(self.branches),
-            }
-        )
+        document = {
+            "files": [list(file.key()) for file in self.files],
+            "split": self.split.model_dump(mode="json"),
+            "identity": list(self.identity),
+            "branches": list(self.branches),
+        }
+        if self.split.files:  # only here does the name of a file matter
+            document["splits"] = [split_of_file(self.split, file.url) for file in self.files]
+        if any(file.selection for file in self.files):
+            document["selections"] = [file.selection for file in self.files]
+        return digest(document)
 
 
 class Specs(_Model):
@@ -144,10 +156,7 @@ class Specs(_Model):
         Statistics of more branches than wanted do no harm.
         """
         differences = _file_differences(self.binding.files, wanted.files)
-        for name in ("train", "validation", "test", "seed", "identity"):
-            mine, theirs = getattr(self.binding.split, name), getattr(wanted.split, name)
-            if mine != theirs:
-                differences.append(f"split.{name} is {theirs}, was {mine}")
+        differences += _split_differences(self.binding, wanted)
         if not differences and self.binding.identity != wanted.identity:
             differences.append(f"identity is {wanted.identity}, was {self.binding.identity}")
         unknown = [name for name in wanted.branches if name not in self.branches]
@@ -163,8 +172,8 @@ class Specs(_Model):
         """Events of a split (or all) in each unit of a file, ``(units,)`` int64."""
         record = self.binding.files[file]
         if split is None:
-            units = np.array(record.units, np.int64)
-            return units[1:] - units[:-1]
+            units: NDArray[np.int64] = np.array([record.counts[name] for name in SPLITS]).sum(0)
+            return units
         return np.array(record.counts[split], np.int64)
 
     def events(self, split: SplitName | None = None) -> int:
@@ -189,6 +198,27 @@ def _file_differences(old: Sequence[FileRecord], new: Sequence[FileRecord]) -> l
             )
         elif after[name].key() != before[name].key():
             found.append(f"{after[name].url} has other clusters")
+        elif after[name].selection != before[name].selection:
+            now, then = after[name].selection or "none", before[name].selection or "none"
+            found.append(f"the selection in {after[name].url} is {now}, was {then}")
     if not found and [f.key() for f in old] != [f.key() for f in new]:
         found.append("the files are in another order")
+    return found
+
+
+def _split_differences(old: Binding, new: Binding) -> list[str]:
+    mine, theirs = old.split, new.split
+    if mine.way != theirs.way:
+        return [f"the split is by {theirs.way}, was by {mine.way}"]
+    found = [
+        f"split.{name} is {getattr(theirs, name)}, was {getattr(mine, name)}"
+        for name in mine.model_dump()
+        if getattr(mine, name) != getattr(theirs, name)
+    ]
+    if mine.files and not found:
+        before = {(file.uuid, file.tree): split_of_file(mine, file.url) for file in old.files}
+        for file in new.files:
+            was, now = before.get((file.uuid, file.tree)), split_of_file(theirs, file.url)
+            if was not in (None, now):
+                found.append(f"{file.url} is in {now}, was in {was}")
     return found

@@ -1,0 +1,168 @@
+"""A dataset before its events are read: files, specs, transform, and what an epoch holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdata_adapters.common.composition import ClassShare, apportion, composition
+from hepdata_adapters.common.config import DatasetConfig
+from hepdata_adapters.common.counting import Counts, cached_counts
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.features import Layout, resolve
+from hepdata_adapters.common.ledger import Ledger
+from hepdata_adapters.common.manifest import Manifest, build_manifest
+from hepdata_adapters.common.normalise import normalised
+from hepdata_adapters.common.plan import Plan, PlanFile
+from hepdata_adapters.common.specs.compute import Progress, binding_of, cache_folder, cached_specs
+from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.split import SPLITS, SplitName
+from hepdata_adapters.common.transform.build import build_transform
+from hepdata_adapters.common.transform.vector import VectorTransform
+
+MAX_GROUPS = 64
+Batch = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Everything known about a dataset before its events are read: pickles into workers."""
+
+    config: DatasetConfig
+    manifest: Manifest
+    layout: Layout
+    specs: Specs
+    transform: VectorTransform
+    counts: Counts | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        config: DatasetConfig,
+        specs: Specs | None = None,
+        cache: Path | None = None,
+        progress: Progress | None = None,
+        transform: VectorTransform | None = None,
+    ) -> Dataset:
+        """Scan the files and find, check or make the specs.
+
+        transform: take this one (of a trained model) rather than building it from the specs.
+        """
+        manifest = build_manifest(config.samples)
+        layout = resolve(config, manifest)
+        if specs is None:
+            specs = cached_specs(config, manifest, layout, cache, progress)
+        else:
+            wanted = binding_of(config, manifest, layout)
+            specs.verify(wanted, "the given specs")
+        built = transform or build_transform(layout.features, specs)
+        folder = cache or cache_folder()
+        config = normalised(config, manifest, folder)
+        counts = None
+        if config.sampling.changes_composition:
+            counts = cached_counts(config, manifest, layout, folder, specs.hash)
+            composition(counts, config.sampling)  # refuses what cannot be had, at once
+        return cls(config, manifest, layout, specs, built, counts)
+
+    def notes(self) -> Ledger:
+        """What the ledger says of the dataset itself, before any event is delivered."""
+        ledger = Ledger()
+        for file in self.manifest.empty:
+            ledger.add("files without events", 1, f"{file.url}:{file.tree}")
+        for branch in self.layout.excluded:
+            ledger.add("branches excluded", 1, branch)
+        for number, file in enumerate(self.manifest.files):
+            rejected = file.entries - int(self.specs.counts(number, None).sum())
+            ledger.add("events not selected", rejected, self.config.samples[file.sample].name)
+        return ledger
+
+    @cached_property
+    def composition(self) -> dict[int, ClassShare]:
+        """The classes of an epoch of training events, if it is not each event once."""
+        return composition(self.counts, self.config.sampling) if self.counts else {}
+
+    def events(self, split: SplitName | None) -> int:
+        """Events of a split (or all) that an epoch delivers."""
+        if split == "train" and self.counts:
+            return sum(share.delivered for share in self.composition.values())
+        return self.specs.events(split)
+
+    def groups(self, split: SplitName | None) -> tuple[list[list[PlanFile]], list[int] | None]:
+        """The files as the plan mixes them, and the events it takes of each group if not all.
+
+        One file a group, or one sample a group if there are many; by class where the composition
+        of the training events is changed.
+        """
+        if split == "train" and self.counts:
+            return self._class_groups(self.counts)
+        files = [
+            PlanFile(number, self.specs.counts(number, split))
+            for number in range(len(self.manifest.files))
+        ]
+        if len(files) <= MAX_GROUPS:
+            return [[file] for file in files], None
+        samples = [file.sample for file in self.manifest.files]
+        return [
+            [file for file, owner in zip(files, samples, strict=True) if owner == sample]
+            for sample in sorted(set(samples))
+        ], None
+
+    def _class_groups(self, counts: Counts) -> tuple[list[list[PlanFile]], list[int]]:
+        resample = self.config.sampling.resample
+        groups: list[list[PlanFile]] = []
+        sizes: list[int] = []
+        for label, share in self.composition.items():
+            files = [
+                PlanFile(number, np.array(found.copies if resample else found.events), label)
+                for number, classes in enumerate(counts.files)
+                if (found := classes.get(label))
+            ]
+            own = [[file] for file in files] if len(counts.files) <= MAX_GROUPS else [files]
+            groups += own
+            sizes += apportion(share.delivered, [sum(f.events for f in group) for group in own])
+        return groups, sizes
+
+    def plan(
+        self,
+        split: SplitName | None,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        epoch: int,
+        canonical_ranks: int = 1,
+        canonical_workers: int | None = None,
+    ) -> Plan:
+        """The plan of an epoch; batch_size counts the rows of all ranks together."""
+        sampling = self.config.sampling
+        groups, sizes = self.groups(split)
+        return Plan(
+            groups,
+            sizes=sizes,
+            seed=seed,
+            epoch=epoch,
+            batch_size=batch_size,
+            chunk_size=sampling.chunk_size,
+            shuffle=shuffle,
+            canonical_ranks=canonical_ranks,
+            canonical_workers=canonical_workers or sampling.canonical_workers,
+        )
+
+
+def label_dtype(dataset: Dataset) -> np.dtype[Any]:
+    """int64 for classes; for regression the smallest float that holds the label exactly."""
+    if dataset.layout.task != "regression":
+        return np.dtype(np.int64)
+    dtypes = [dataset.specs.branches[name].dtype for name in dataset.layout.labels]
+    return np.result_type(np.float32, *dtypes)
+
+
+def check_split(split: str | None) -> None:
+    """Raise ConfigError for a name that is no split."""
+    if split is not None and split not in SPLITS:
+        raise ConfigError(f"split is one of {', '.join(SPLITS)} or None, not {split!r}")

@@ -1,0 +1,73 @@
+"""Weights of samples that are to add up to cross section times luminosity."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from hepdata_adapters.common.config import DatasetConfig, Sample, Weight
+from hepdata_adapters.common.errors import DataError
+from hepdata_adapters.common.hashing import digest
+from hepdata_adapters.common.manifest import FileInfo, Manifest
+from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.targets import weights_of
+
+
+def normalised(config: DatasetConfig, manifest: Manifest, folder: Path) -> DatasetConfig:
+    """The config with constants in place of cross sections and luminosities.
+
+    A sample's weights become ``branch x constant x cross_section x luminosity / sum of branch``,
+    the sum over all events of its files, of every split. Sums are kept in ``folder``.
+    Raises DataError where a sum is not above zero.
+    """
+    samples = tuple(
+        _normalised(sample, [f for f in manifest.files if f.sample == number], folder)
+        if sample.weight.cross_section is not None
+        else sample
+        for number, sample in enumerate(config.samples)
+    )
+    return config.model_copy(update={"samples": samples})
+
+
+def _normalised(sample: Sample, files: list[FileInfo], folder: Path) -> Sample:
+    weight = sample.weight
+    total = _cached_sum(sample, files, folder)
+    if not total > 0:
+        raise DataError(
+            f"the weights of sample {sample.name!r} add up to {total:g}: "
+            f"they cannot be normalised to a cross section",
+            branch=weight.branch,
+        )
+    expected = (weight.cross_section or 1.0) * (weight.luminosity or 1.0)
+    constant = weight.constant * expected / total
+    return sample.model_copy(update={"weight": Weight(branch=weight.branch, constant=constant)})
+
+
+def _cached_sum(sample: Sample, files: list[FileInfo], folder: Path) -> float:
+    branch = sample.weight.branch
+    if branch is None:
+        return float(sum(file.entries for file in files))
+    identity = digest([branch, [[file.uuid, file.tree, file.entries] for file in files]])
+    path = folder / f"weights-{identity[:16]}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):  # ours: damaged ones are made anew
+        return float(json.loads(path.read_bytes())[identity])
+    total = sum(_sum_of(sample, file) for file in files)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps({identity: total}))
+    partial.replace(path)
+    return total
+
+
+def _sum_of(sample: Sample, file: FileInfo) -> float:
+    plain = sample.model_copy(update={"weight": Weight(branch=sample.weight.branch)})
+    total = 0.0
+    with Source([plain.weight.branch or ""]) as source:
+        for start, stop in zip(file.units[:-1].tolist(), file.units[1:].tolist(), strict=True):
+            columns = source.read(file, start, stop)
+            total += float(weights_of(plain, file, columns, np.arange(stop - start), start).sum())
+    return total

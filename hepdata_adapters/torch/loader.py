@@ -1,0 +1,172 @@
+"""A DataLoader whose position can be saved and restored, and that says why a worker died."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from signal import Signals
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader
+
+from hepdata_adapters.common.errors import ConfigError, WorkerError
+from hepdata_adapters.common.passes import Pass
+from hepdata_adapters.torch.convert import TensorBatch
+
+if TYPE_CHECKING:
+    from hepdata_adapters.torch.dataset import RootIterableDataset
+
+PREFETCH = 4  # batches a worker may be ahead: chunks are loaded in bursts
+SECONDS_TO_DIE = 1  # between a closed connection and the end of its process
+_OF_THE_DATASET = {"batch_size", "batch_sampler", "drop_last", "in_order", "sampler", "shuffle"}
+
+
+class RootLoader(DataLoader[TensorBatch]):
+    """A DataLoader of a `RootIterableDataset` that can be stopped and resumed at any batch.
+
+    dataset: one that makes whole batches. num_workers: processes; they start from a fork server
+    (a fork would copy the state of running threads at an arbitrary moment) and stay from pass to
+    pass. epoch: asked before each pass for its epoch; without it, each complete pass is followed
+    by the next epoch. Other options are those of `DataLoader`.
+
+    `state_dict` is small JSON, the same on all ranks. It counts the batches handed out, not
+    those that workers hold ready. It fits any number of workers, and of ranks with the same
+    global batch size (batch size x ranks): the pass goes on with the exact next event. A pass
+    that is broken off without `load_state_dict` begins anew. The position is that of the latest
+    iterator.
+
+    Raises ConfigError for a dataset of single events and options that the dataset decides;
+    while iterating WorkerError, naming what was read, if a worker process dies.
+
+    >>> import tempfile, uproot, numpy as np
+    >>> from hepdata_adapters.torch import RootIterableDataset
+    >>> path = tempfile.mkdtemp() + "/met.root"
+    >>> with uproot.recreate(path) as file:
+    ...     _ = file.mktree("Events", {"MET": "float32"})
+    ...     file["Events"].extend({"MET": np.arange(100, dtype=np.float32)})
+    >>> loader = RootIterableDataset(path, batch_size=40, shuffle=False, progress=False).loader()
+    >>> first = next(iter(loader))
+    >>> state = loader.state_dict()
+    >>> state["epoch"], state["batches"]
+    (0, 1)
+    >>> loader.load_state_dict(state)
+    >>> [int(batch["event"][0, 1]) for batch in loader]
+    [40, 80]
+    """
+
+    def __init__(
+        self,
+        dataset: RootIterableDataset,
+        *,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        prefetch_factor: int | None = None,
+        epoch: Callable[[], int] | None = None,
+        **options: Any,
+    ) -> None:
+        if dataset.batch_size is None:
+            raise ConfigError("a dataset of single events has no loader: give it a batch_size")
+        if refused := sorted(_OF_THE_DATASET & options.keys()):
+            raise ConfigError(f"the dataset decides {', '.join(refused)}: set it there")
+        if num_workers > 0:
+            options = {
+                "multiprocessing_context": "forkserver",
+                "persistent_workers": True,
+                "prefetch_factor": prefetch_factor or PREFETCH,
+            } | options
+        super().__init__(
+            dataset, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, **options
+        )
+        self._events, self._choose_epoch = dataset, epoch
+        self._resumed: Pass | None = None  # what the next pass is to be, if it is not as usual
+        self._reached: Pass | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass; it begins at its start."""
+        self._resumed = replace(self._resumed or self._usual(), epoch=epoch, start=0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the batch handed out last: numbers and strings, below 1 KiB."""
+        reached = self._resumed or self._reached or self._usual()
+        return reached.cursor(self._events.prepared, self._events.split).state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next pass go on where the state was taken.
+
+        Raises StateError, naming what differs, for a state of other data, features, split, seed,
+        sampling or global batch size, and for anything that is no state.
+        """
+        self._resumed = self._events.resumed_pass(state)
+
+    def __iter__(self) -> Iterator[TensorBatch]:  # type: ignore[override]
+        # a generator: Lightning makes iterators before it knows the epoch
+        reached, self._resumed = self._resumed or self._usual(), None
+        self._reached = reached
+        self._events.follow(reached)
+        length = None if reached.repeat else len(self)
+        last: list[TensorBatch] = []
+        batches: Any = self._iterator  # workers that stayed from the pass before
+        try:
+            batches = super().__iter__()
+            for batch in batches:
+                reached = replace(reached, start=reached.start + 1)
+                if reached.start == length:
+                    # held back until all workers have ended the pass: the consumer may ask for
+                    # no more, and the next epoch must not be set while one is still starting
+                    last.append(batch)
+                else:
+                    self._reached = reached
+                    yield batch
+        except (RuntimeError, OSError, EOFError) as error:  # so a dead worker shows itself
+            self._check_workers(batches, error)
+            raise
+        self._events.set_epoch(reached.epoch + 1)
+        self._reached = reached
+        yield from last
+
+    def _usual(self) -> Pass:
+        """The pass that comes next unless something else was asked for."""
+        present = self._events.present_pass()
+        epoch = self._choose_epoch() if self._choose_epoch else present.epoch
+        return replace(present, epoch=epoch, start=0)
+
+    def _check_workers(self, batches: Any, error: Exception) -> None:
+        """Raise WorkerError if worker processes have died, after ending the others.
+
+        What those hold ready will not be asked for.
+        """
+        workers: list[BaseProcess] = getattr(batches, "_workers", [])
+        if workers:
+            wait([worker.sentinel for worker in workers], SECONDS_TO_DIE)
+        lost = [number for number, worker in enumerate(workers) if worker.exitcode]
+        if not lost:
+            return
+        died = [self._death(number, workers[number]) for number in lost]
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
+            _remove_shared_memory(worker)
+        batches._shutdown_workers()  # its queues and threads
+        self._iterator = None  # the next pass starts new workers
+        raise WorkerError(
+            f"{'; '.join(died)}. Where the memory ran out, use fewer workers or a smaller "
+            f"sampling.chunk_size. To go on, give load_state_dict the last state_dict"
+        ) from error
+
+    def _death(self, number: int, worker: BaseProcess) -> str:
+        code = worker.exitcode or 0
+        how = f"was killed by {Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        place = self._events.last_read(worker.pid or 0) or "it had read nothing"
+        return f"worker {number} of {self.num_workers} (pid {worker.pid}) {how}; {place}"
+
+
+def _remove_shared_memory(worker: BaseProcess) -> None:
+    """Unlink what a process that was killed made for a batch and had no time to unlink."""
+    for path in Path("/dev/shm").glob(f"torch_{worker.pid}_*"):  # noqa: S108
+        with suppress(OSError):
+            path.unlink()
