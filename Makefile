@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: help demo test lint sample clean
+.PHONY: help demo test nightly lint sample clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: $(VENV)/demo-$(FRAMEWORK).stamp ## Train, export and serve a ttH classifie
 
 test: $(VENV)/test.stamp lint ## Lint, type-check and run all tests: what CI runs.
 	@$(BIN)/python -m pytest -q
+
+nightly: $(VENV)/test.stamp ## The properties of the plan with 10,000 examples each.
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q tests/test_plan.py tests/test_plan_scale.py
 
 lint: $(VENV)/test.stamp
 	@$(BIN)/ruff check .

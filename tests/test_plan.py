@@ -51,7 +51,6 @@ def rank_batch(plan: Plan, shard: Shard, batch: int) -> list[Event]:
     ]
 
 
-@settings(deadline=None, max_examples=200)
 @given(
     counts=groups,
     ranks=st.integers(1, 8),
@@ -101,7 +100,6 @@ def test_global_batches_are_the_same_for_all_ranks_and_workers(counts, seed):
         assert split == whole
 
 
-@settings(deadline=None, max_examples=200)
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=60), st.data())
 def test_shares_add_up_and_never_decrease(sizes, data):
     seed = data.draw(st.sampled_from([(), (1,), ("a", 2)]))

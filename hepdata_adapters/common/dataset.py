@@ -19,6 +19,7 @@ from hepdata_adapters.common.ledger import Ledger
 from hepdata_adapters.common.manifest import Manifest, build_manifest
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.plan import Plan, PlanFile
+from hepdata_adapters.common.source import MAX_CACHED_BYTES
 from hepdata_adapters.common.specs.compute import Progress, binding_of, cache_folder, cached_specs
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SPLITS, SplitName
@@ -95,8 +96,9 @@ class Dataset:
     def groups(self, split: SplitName | None) -> tuple[list[list[PlanFile]], list[int] | None]:
         """The files as the plan mixes them, and the events it takes of each group if not all.
 
-        One file a group, or one sample a group if there are many; by class where the composition
-        of the training events is changed.
+        A group is a file; where these are more than `most_groups`, a sample; where these are
+        too, the samples of one label. Classes have groups of their own where the composition of
+        the training events is changed.
         """
         if split == "train" and self.counts:
             return self._class_groups(self.counts)
@@ -104,25 +106,44 @@ class Dataset:
             PlanFile(number, self.specs.counts(number, split))
             for number in range(len(self.manifest.files))
         ]
-        if len(files) <= MAX_GROUPS:
-            return [[file] for file in files], None
-        samples = [file.sample for file in self.manifest.files]
-        return [
-            [file for file, owner in zip(files, samples, strict=True) if owner == sample]
-            for sample in sorted(set(samples))
-        ], None
+        return self._grouped(files), None
+
+    @property
+    def most_groups(self) -> int:
+        """Groups whose units fit into the cache of a process that reads all canonical streams.
+
+        Each stream has one unit of each group in use at a time. With more, a unit would be
+        decompressed again for each chunk that needs a part of it.
+        """
+        entries = max(int(np.diff(file.units).max(initial=0)) for file in self.manifest.files)
+        width = sum(self.specs.branches[name].mean_bytes for name in self.specs.binding.branches)
+        used = self.config.sampling.canonical_workers * entries * width
+        return max(1, min(MAX_GROUPS, int(MAX_CACHED_BYTES // max(used, 1.0))))
+
+    def _grouped(self, files: list[PlanFile]) -> list[list[PlanFile]]:
+        samples = [self.manifest.files[file.number].sample for file in files]
+        labels = [str(self.config.samples[sample].label) for sample in samples]
+        own = [str(file.number) for file in files]
+        for keys in (own, list(map(str, samples)), labels):
+            if len(set(keys)) <= self.most_groups:
+                break
+        groups: dict[str, list[PlanFile]] = {}
+        for key, file in zip(keys, files, strict=True):
+            groups.setdefault(key, []).append(file)
+        return list(groups.values())
 
     def _class_groups(self, counts: Counts) -> tuple[list[list[PlanFile]], list[int]]:
         resample = self.config.sampling.resample
         groups: list[list[PlanFile]] = []
         sizes: list[int] = []
         for label, share in self.composition.items():
-            files = [
-                PlanFile(number, np.array(found.copies if resample else found.events), label)
-                for number, classes in enumerate(counts.files)
-                if (found := classes.get(label))
-            ]
-            own = [[file] for file in files] if len(counts.files) <= MAX_GROUPS else [files]
+            own = self._grouped(
+                [
+                    PlanFile(number, np.array(found.copies if resample else found.events), label)
+                    for number, classes in enumerate(counts.files)
+                    if (found := classes.get(label))
+                ]
+            )
             groups += own
             sizes += apportion(share.delivered, [sum(f.events for f in group) for group in own])
         return groups, sizes

@@ -6,6 +6,7 @@
     ├── ConfigError              a config, an option or a call that makes no sense
     ├── MissingExtraError        an optional dependency is absent; the message is the command
     ├── SpecsError               a specs file is corrupt or belongs to other data
+    ├── DeliveryError            `hepdata_adapters.testing` found an event lost or repeated
     ├── WorkerError              a worker process died
     ├── StateError               a saved position is corrupt or belongs to another run
     ├── EventError               a raw event (a request) does not fit the model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from hepdata_adapters.common.exchange import Copies, batch_fields
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.samples import Samples, check_batch_size, environment_ranks, prepare
-from hepdata_adapters.common.shard import Shard
+from hepdata_adapters.common.shard import Shard, Uneven
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import EventStream
@@ -39,6 +40,8 @@ class RootSource:
     rank, world_size: by default from RANK and WORLD_SIZE, else one rank. input_context: takes
     both from a `tf.distribute.InputContext`; the workers that TF_CONFIG names are known to
     the strategy alone, so there it must be given.
+    uneven, canonical_ranks, canonical_workers, events_per_epoch, repeat: as in
+    `RootIterableDataset`.
     num_workers: processes that read; 0 reads in a thread of this one.
     Other arguments (``features``, ``exclude``, ``task``, …) are those of `DatasetConfig`.
 
@@ -61,6 +64,11 @@ class RootSource:
         rank: int | None = None,
         world_size: int | None = None,
         input_context: Any = None,
+        uneven: Uneven = "pad",
+        canonical_ranks: int | None = None,
+        canonical_workers: int | None = None,
+        events_per_epoch: int | None = None,
+        repeat: bool = False,
         specs: Specs | str | Path | None = None,
         num_workers: int = 0,
         progress: bool = True,
@@ -74,8 +82,11 @@ class RootSource:
         self.ranks = _ranks(rank, world_size, input_context)
         prepared = prepare(samples, options, specs, progress=progress)
         self.prepared, self.batch_size, self.split = prepared, batch_size, split
-        self.shuffle, self.num_workers = shuffle, num_workers
-        self.seed = prepared.config.sampling.seed if seed is None else seed
+        self.num_workers = num_workers
+        self._pass = Pass(
+            batch_size, shuffle, prepared.config.sampling.seed if seed is None else seed, epoch,
+            *self.ranks, uneven, canonical_ranks, canonical_workers, events_per_epoch, repeat,
+        )  # fmt: skip
         self.error: HepDataError | None = None
         self._epoch = epoch
         self._ledger = SharedLedger()
@@ -124,9 +135,8 @@ class RootSource:
             self._epoch = epoch
 
     def __len__(self) -> int:
-        """Batches of this rank in an epoch."""
-        events = self.specs.events(self.split)
-        return -(-events // (self.batch_size * self.ranks[1]))
+        """Batches of this rank in an epoch; raises TypeError with ``repeat``."""
+        return self._pass.length(self.prepared, self.split)
 
     def dataset(
         self,
@@ -164,7 +174,8 @@ class RootSource:
             lambda: _alive(itself)._batches(), output_signature=spec
         )
         generated.source = self
-        counted = generated.apply(tf.data.experimental.assert_cardinality(len(self)))
+        number = tf.data.INFINITE_CARDINALITY if self._pass.repeat else len(self)
+        counted = generated.apply(tf.data.experimental.assert_cardinality(number))
         options = tf.data.Options()
         # nothing here is left to tune, and at the end of a pass the iterator would wait, often
         # half a second and up to five, for the thread that tunes to wake up
@@ -179,7 +190,7 @@ class RootSource:
     def _batches(self) -> Iterator[Batch]:
         """One pass. TensorFlow may run several at once, each in threads of its choice."""
         with self._lock:
-            wanted = Pass(self.batch_size, self.shuffle, self.seed, self._epoch, *self.ranks)
+            wanted = replace(self._pass, epoch=self._epoch)
             self._epoch += 1
             reader, self._idle = self._idle, None
         if reader is None:
@@ -229,6 +240,11 @@ def root_dataset(
     rank: int | None = None,
     world_size: int | None = None,
     input_context: Any = None,
+    uneven: Uneven = "pad",
+    canonical_ranks: int | None = None,
+    canonical_workers: int | None = None,
+    events_per_epoch: int | None = None,
+    repeat: bool = False,
     specs: Specs | str | Path | None = None,
     num_workers: int = 0,
     progress: bool = True,
@@ -257,7 +273,9 @@ def root_dataset(
     """
     source = RootSource(
         samples, batch_size=batch_size, split=split, shuffle=shuffle, seed=seed, epoch=epoch,
-        rank=rank, world_size=world_size, input_context=input_context, specs=specs,
+        rank=rank, world_size=world_size, input_context=input_context, uneven=uneven,
+        canonical_ranks=canonical_ranks, canonical_workers=canonical_workers,
+        events_per_epoch=events_per_epoch, repeat=repeat, specs=specs,
         num_workers=num_workers, progress=progress, **options,
     )  # fmt: skip
     return source.dataset(as_, inputs, ragged, cast, prefetch)

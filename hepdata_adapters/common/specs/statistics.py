@@ -36,6 +36,11 @@ class Lengths(BaseModel):
         return sum(self.counts.values())
 
     @property
+    def mean(self) -> float:
+        """Values per event."""
+        return sum(n * events for n, events in self.counts.items()) / max(self.events, 1)
+
+    @property
     def max(self) -> int:
         return max(self.counts, default=0)
 
@@ -85,6 +90,14 @@ class BranchStatistics(BaseModel):
     def std(self) -> float:
         """Standard deviation of the values (divided by their number)."""
         return float(np.sqrt(self.m2 / self.count)) if self.count else 0.0
+
+    @property
+    def mean_bytes(self) -> float:
+        """Memory of an event's values, on average; 8 more for the offset of a jagged branch."""
+        itemsize = np.dtype(self.dtype).itemsize
+        if self.lengths is None:
+            return float(itemsize * self.size)
+        return itemsize * self.lengths.mean + 8.0
 
     def quantile(self, q: float) -> float:
         """The value below which the fraction ``q`` of the values lies, to sketch accuracy."""
