@@ -15,7 +15,7 @@ from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.counting import Counts, cached_counts
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.features import Layout, resolve
-from hepdata_adapters.common.ledger import Ledger
+from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.manifest import Manifest, build_manifest
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.plan import Plan, PlanFile
@@ -81,6 +81,15 @@ class Dataset:
             rejected = file.entries - int(self.specs.counts(number, None).sum())
             ledger.add("events not selected", rejected, self.config.samples[file.sample].name)
         return ledger
+
+    def last_read(self, ledger: SharedLedger, pid: int) -> str:
+        """What a process read last, in words: for the error that tells of its death."""
+        note = ledger.read_note(pid)
+        if note is None:
+            return "it had read nothing"
+        number, first, stop = note
+        file = self.manifest.files[number]
+        return f"it last read entries {first} to {stop} of tree {file.tree} in {file.url}"
 
     @cached_property
     def composition(self) -> dict[int, ClassShare]:

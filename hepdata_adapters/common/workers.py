@@ -71,6 +71,7 @@ class BatchWorkers:
         self, dataset: Dataset, split: SplitName | None, *, batch_size: int, workers: int
     ) -> None:
         check_workers(workers, least=1)
+        self._dataset = dataset
         self._slots = Slots(batch_fields(dataset), batch_size, SLOTS)
         self._workers: list[_Worker] = []
         self._close = weakref.finalize(self, _end, self._workers, os.getpid())
@@ -127,7 +128,13 @@ class BatchWorkers:
                 _send(worker, Job(wanted, ledger))
             left = len(self._workers)
             for worker in cycle(self._workers):
-                message = _receive(worker)
+                try:
+                    message = _receive(worker)
+                except WorkerError as error:
+                    if ledger is None:
+                        raise
+                    place = self._dataset.last_read(ledger, worker.process.pid)
+                    raise WorkerError(f"{error} ({place})") from None
                 if isinstance(message, Filled):
                     yield self._slots.views(worker.memory, message.slot, message.rows)
                     _send(worker, Release(message.slot))

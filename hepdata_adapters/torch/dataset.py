@@ -209,14 +209,9 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         """The arrays of one worker's batches; the files stay open from pass to pass."""
         return wanted.batches(self._stream(), self._ledger, worker, workers)
 
-    def last_read(self, pid: int) -> str | None:
-        """What a worker process read last, in words, or None if it has read nothing."""
-        note = self._ledger.read_note(pid)
-        if note is None:
-            return None
-        number, first, stop = note
-        file = self.prepared.manifest.files[number]
-        return f"it last read entries {first} to {stop} of tree {file.tree} in {file.url}"
+    def last_read(self, pid: int) -> str:
+        """What a worker process read last, in words."""
+        return self.prepared.last_read(self._ledger, pid)
 
     def _stream(self) -> EventStream:
         """The stream of this process."""

@@ -161,7 +161,7 @@ class RootLoader(DataLoader[TensorBatch]):
     def _death(self, number: int, worker: BaseProcess) -> str:
         code = worker.exitcode or 0
         how = f"was killed by {Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        place = self._events.last_read(worker.pid or 0) or "it had read nothing"
+        place = self._events.last_read(worker.pid or 0)
         return f"worker {number} of {self.num_workers} (pid {worker.pid}) {how}; {place}"
 
 
