@@ -345,6 +345,13 @@ class TestWorkers:
                     np.testing.assert_array_equal(found[name][order], wanted[rows], method)
                 assert len(np.unique(found["event"], axis=0)) == sum(SIZES)
 
+    def test_tensorflow_and_the_client_of_xrootd_live_in_one_process(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        """Imported after TensorFlow, the client called TensorFlow's OpenSSL and crashed."""
+        pytest.importorskip("tensorflow")
+        assert f"{SIZES[0]}" in run_script(tmp_path, TENSORFLOW, server.url("0.root"), seconds=90)
+
     def test_a_fork_right_after_a_read(self, server: Server, tmp_path: Path) -> None:
         """Without `remote._ForkGuard` this hangs within a hundred forks over root://."""
         if not hasattr(os, "fork"):
@@ -369,6 +376,16 @@ if __name__ == "__main__":
         np.savez(f"{method}.npz", **{
             name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]
         })
+"""
+
+TENSORFLOW = """
+import os, sys
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what TensorFlow says of itself
+import tensorflow
+from hepdata_adapters.tf import root_dataset
+
+dataset = root_dataset(sys.argv[1], batch_size=256, progress=False)
+print(sum(len(batch["x"]) for batch in dataset))
 """
 
 FORKS = """

@@ -22,7 +22,9 @@ class Format(StrEnum):
 
 def export(
     run: RunFolder,
-    format: Annotated[Format, typer.Option("--format", help="Kind of archive.")],  # noqa: A002
+    format: Annotated[  # noqa: A002
+        Format, typer.Option("--format", metavar="KIND", help="torchserve, tfserving or onnx.")
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; RUN/FORMAT by default.")
     ] = None,

@@ -143,6 +143,8 @@ def _require_protocol(url: str) -> None:
     protocol = url.split("://", 1)[0]
     module, extra = _EXTRAS.get(protocol, ("fsspec", "all"))
     try:
+        if protocol == "root":
+            _import_xrootd()  # before fsspec_xrootd does
         importlib.import_module(module)
     except ImportError:
         raise MissingExtraError(module, extra) from None
@@ -251,9 +253,23 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
     return None
 
 
+def _import_xrootd() -> Any:
+    """The XRootD client, whose libraries take their symbols from each other first.
+
+    TensorFlow brings an OpenSSL of its own for all to see: a client imported after it would call
+    that one, and crash (segmentation fault).
+    """
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_LOCAL | getattr(os, "RTLD_DEEPBIND", 0))
+    try:
+        return importlib.import_module("XRootD.client")
+    finally:
+        sys.setdlopenflags(flags)
+
+
 @functools.cache
 def _tame_xrootd() -> None:
-    client = importlib.import_module("XRootD.client")
+    client = _import_xrootd()
     for name, value in _XROOTD_DEFAULTS.items():
         client.EnvPutInt(name, value)
     # at exit, before the client looks for its open files among all objects: torch's lazy names
