@@ -55,7 +55,12 @@ def events_of(dataset) -> list[list[int]]:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """Worker processes of this one; others may be those of tests before (torch's fork server)."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "hepdata_adapters.common.worker" in " ".join(child.cmdline())
+    ]
 
 
 @pytest.fixture(scope="module")

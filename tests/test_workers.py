@@ -156,9 +156,19 @@ def test_an_error_in_a_worker_keeps_its_class_and_place(make_file):
     assert found == [0, 10, 20, 30, 40, 50, 60]
 
 
+class BrokenLedger:
+    """A ledger that a worker cannot write."""
+
+    def note(self, writer: str) -> None:
+        raise AttributeError(f"{writer} has no ledger")
+
+    def read_note(self, pid: int) -> None:
+        """Nothing was read."""
+
+
 def test_any_other_error_comes_with_the_traceback_of_the_worker(dataset):
     with BatchWorkers(dataset, None, batch_size=4013, workers=1) as pool:
-        batches = pool.batches(Pass(4013, shuffle=True, seed=0, epoch=0), ledger=object())
+        batches = pool.batches(Pass(4013, shuffle=True, seed=0, epoch=0), ledger=BrokenLedger())
         with pytest.raises(
             WorkerError, match=r"(?s)process 0 failed with AttributeError: .*stream"
         ):

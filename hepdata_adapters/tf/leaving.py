@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from types import FrameType
 from hepdata_adapters.common.stream import EventStream
 from hepdata_adapters.common.workers import BatchWorkers
 
-QUIET_MILLISECONDS = 20
+QUIET_SECONDS = 0.5  # a busy machine may keep a thread from its turn for tens of milliseconds
 MOST_SECONDS = 10
 
 
@@ -48,13 +49,25 @@ class Leaving:
         for reader in list(self._readers):
             if isinstance(reader, BatchWorkers):  # a thread may wait for its next batch
                 reader.close()
-        deadline = time.monotonic() + MOST_SECONDS
-        quiet = 0
+        _end_iterators()
+        now = time.monotonic()
+        deadline, quiet_since = now + MOST_SECONDS, now
         # a thread that still waits for the lock of Python (GIL) is not seen: it gets its turns
-        while quiet < QUIET_MILLISECONDS and time.monotonic() < deadline:
+        while now < deadline and now - quiet_since < QUIET_SECONDS:
             time.sleep(0.001)
-            busy = any(_of_tensorflow(frame) for frame in sys._current_frames().values())
-            quiet = 0 if busy else quiet + 1
+            now = time.monotonic()
+            if any(_of_tensorflow(frame) for frame in sys._current_frames().values()):
+                quiet_since = now
+
+
+def _end_iterators() -> None:
+    """Free TensorFlow's iterators now, while the threads that they wait for can still end.
+
+    Those in variables of the script would be freed when Python lets no other thread run any more.
+    """
+    for thing in gc.get_objects():
+        if type(thing).__name__ == "OwnedIterator" and hasattr(thing, "_iterator_resource"):
+            thing._iterator_resource = None
 
 
 def _of_tensorflow(frame: FrameType) -> bool:
