@@ -45,6 +45,9 @@ class RootSource:
     num_workers: processes that read; 0 reads in a thread of this one.
     Other arguments (``features``, ``exclude``, ``task``, …) are those of `DatasetConfig`.
 
+    A script that ends in the middle of a pass with ``num_workers=0`` may hang at its exit on a busy
+    machine, when TensorFlow's thread is caught in Python: end the pass, or delete the iterator.
+
     For equal arguments the batches are those of `RootIterableDataset`, bit by bit.
 
     Raises ConfigError, DataError or SpecsError as soon as it is built: every file is opened
