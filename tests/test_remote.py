@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import awkward as ak
@@ -351,6 +352,20 @@ class TestWorkers:
         """Imported after TensorFlow, the client called TensorFlow's OpenSSL and crashed."""
         pytest.importorskip("tensorflow")
         assert f"{SIZES[0]}" in run_script(tmp_path, TENSORFLOW, server.url("0.root"), seconds=90)
+
+    def test_threads_open_a_file_that_others_read(self, server: Server) -> None:
+        """Opening closed fsspec-xrootd's one handle of the URL: reads of other threads broke."""
+        file = manifest_of(server.url("0.root")).files[0]
+        with Source(["MET"]) as source:
+            wanted = source.read(file, 0, file.entries)
+
+        def read_again(_: int) -> None:
+            for _ in range(30):
+                with Source(["MET"]) as source:
+                    assert_same(wanted, source.read(file, 0, file.entries))
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(read_again, range(4)))
 
     def test_a_fork_right_after_a_read(self, server: Server, tmp_path: Path) -> None:
         """Without `remote._ForkGuard` this hangs within a hundred forks over root://."""

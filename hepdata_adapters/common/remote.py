@@ -18,6 +18,8 @@ import re
 import sys
 import threading
 import warnings
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +91,8 @@ def open_root(url: str) -> Any:
         _require_protocol(url)
     elif not Path(url.removeprefix("file://")).is_file():
         raise FileError("no such file", file=url)
-    with reading(file=url):
-        directory = uproot.open(url, **_options(url))
+    with reading(file=url), _handles.opening(url) as opened:
+        directory = opened(uproot.open(url, **_options(url)))
         size, end = directory.file.source.num_bytes, directory.file.fEND
         if size is not None and size < end:
             directory.close()
@@ -158,7 +160,6 @@ def _require_protocol(url: str) -> None:
 
 def _options(url: str) -> dict[str, Any]:
     """What fsspec's file system for this URL is told."""
-    _forget(url)
     if url.startswith(("http://", "https://")):
         import aiohttp
 
@@ -192,6 +193,42 @@ async def _require_range(response: Any) -> None:
             "copy the file, or serve it by one that does",
             file=str(response.url),
         )
+
+
+class _OpenHandles:
+    """Which ``root://`` files this process has open.
+
+    fsspec-xrootd has one handle a URL for all threads. What is opened gets a new one, unless
+    another thread reads through the old: to close that one would break its reads.
+    """
+
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._sources: dict[str, weakref.WeakSet[Any]] = {}
+
+    @contextlib.contextmanager
+    def opening(self, url: str) -> Iterator[Callable[[Any], Any]]:
+        """Open one URL at a time; the function given notes the directory that was opened."""
+        if not url.startswith("root://"):
+            yield lambda directory: directory
+            return
+        with self._one:
+            lock = self._locks.setdefault(url, threading.Lock())
+            sources = self._sources.setdefault(url, weakref.WeakSet())
+        with lock:
+            if all(source.closed for source in sources):
+                _forget(url)
+
+            def opened(directory: Any) -> Any:
+                sources.add(directory.file.source)
+                return directory
+
+            yield opened
+
+    def after_in_child(self) -> None:
+        """Begin anew: the child shares no handle, and a lock may be held by nobody."""
+        self.__init__()  # type: ignore[misc]
 
 
 class _ForkGuard:
@@ -277,8 +314,10 @@ def _tame_xrootd() -> None:
     atexit.register(warnings.filterwarnings, "ignore", ".*torch.distributed", FutureWarning)
 
 
+_handles = _OpenHandles()
 if hasattr(os, "register_at_fork"):
     _guard = _ForkGuard()
+    os.register_at_fork(after_in_child=_handles.after_in_child)
     os.register_at_fork(
         before=_guard.before,
         after_in_parent=_guard.after_in_parent,
