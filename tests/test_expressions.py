@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import doctest
+import itertools
+import re
 from contextlib import suppress
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
 import pytest
+import vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.expressions import parse
+from hepdata_adapters.common.expressions.functions import (
+    FUNCTIONS,
+    INVARIANT_MASS,
+    REDUCTIONS,
+    folded,
+)
 
 EVENTS = st.lists(
     st.lists(st.tuples(st.floats(-50, 50), st.floats(-5, 5)), max_size=5), min_size=1, max_size=12
@@ -105,7 +116,6 @@ def test_nan_fails_every_cut():
         "open('a')",
         "lambda: 1",
         "[x for x in MET]",
-        "MET if n else 1",
         "f'{MET}'",
         "'a' * 10",
         "MET := 3",
@@ -113,7 +123,22 @@ def test_nan_fails_every_cut():
         "MET; n",
         "MET = 3",
         "{1: 2}",
-        "MET[n]",
+        "MET[True]",
+        "MET[1.5]",
+        "MET[0, 1]",
+        "MET['a']",
+        "1if MET else 2",
+        "n ? MET",
+        "n ? (MET : 1)",
+        "(MET ? 1 : 2",
+        "where(MET, 1)",
+        "deltaR(MET, n)",
+        "any",
+        "MET(n)",
+        "getattr(MET, n)",
+        "b'a'",
+        "yield",
+        "await MET",
         "MET[0:1]",
         "MET @ n",
         "MET << 99999999",
@@ -141,10 +166,26 @@ def test_what_is_not_an_expression_over_branches_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["(" * 500 + "MET" + ")" * 500, "-" * 3000 + "MET", "MET" + "+MET" * 900, "9" * 10**8]
+    "text",
+    [
+        "(" * 500 + "MET" + ")" * 500,
+        "(" * 10**4 + "MET" + ")" * 10**4,
+        "-" * 3000 + "MET",
+        "MET" + "+MET" * 900,
+        "9" * 10**8,
+        "9" * 3999,
+        "MET+" * 250_000 + "MET",
+        "MET?" * 900,
+        "abs(" * 900 + "MET" + ")" * 900,
+        "MET?(" * 700 + "MET",
+        "9" * 19 + "*MET",
+        "(MET ? " * 450 + "1" + " : 2)" * 450,
+        "MET" + "[0]" * 100,
+        "MET" + ".a" * 1900,
+    ],
 )
 def test_huge_expressions_are_refused(text):
-    with pytest.raises(ConfigError, match=r"nested|cannot be read|characters"):
+    with pytest.raises(ConfigError, match=r"nested|cannot be read|characters|64 bits|no branch"):
         parse(text, {"MET"})
 
 
@@ -168,9 +209,132 @@ def test_a_cut_on_objects_is_no_selection_of_events():
 
 
 def test_jagged_branches_of_different_lengths_do_not_mix():
-    columns = {"a": Jagged.from_lists([[1.0]]), "b": Jagged.from_lists([[1.0, 2.0]])}
-    with pytest.raises(ConfigError, match="joins jagged branches of different lengths"):
+    columns = {
+        "a": Jagged.from_lists([[1.0], [1.0], []]),
+        "b": Jagged.from_lists([[2.0], [1.0, 2.0], []]),
+    }
+    for text in ("a + b", "a[b > 0]", "a[a > 5] + b"):
+        with pytest.raises(InvalidValueError, match=r"'b' has \d values|has \d and|'b' has"):
+            evaluated(text, columns)
+    with pytest.raises(InvalidValueError, match="'a' has 1 values and 'b' has 2") as fault:
         evaluated("a + b", columns)
+    assert fault.value.row == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("sum(pt[pt > 30])", [131.0, 0.0, 90.0]),
+        ("pt[pt > 30][1]", [41.0, np.nan, np.nan]),
+        ("pt[-1]", [41.0, np.nan, 90.0]),
+        ("pt[1]", [90.0, np.nan, np.nan]),
+        ("pt[argmax(pt)]", [90.0, np.nan, 90.0]),
+        ("argmin(pt)", [0, -1, 0]),
+        ("pt[n]", [90.0, np.nan, np.nan]),
+        ("mean(pt)", [(25 + 90 + 41) / 3, np.nan, 90.0]),
+        ("n > 1 ? n : -n", [-1, 2, 7]),
+        ("n > 1 ? n > 2 ? 3 : 2 : 1", [1, 2, 3]),
+        ("1 if n > 2 else 0", [0, 0, 1]),
+        ("(n > 1) + (n > 2)", [0, 1, 2]),
+        ("Sum$(pt > 30) + Length$(pt)", [5, 0, 2]),
+        ("TMath::Power(n, 2) * TMath::Pi() / pi()", [1.0, 4.0, 49.0]),
+        ("big - 5", [2.0**63 - 5, -5.0, -4.0]),
+        ("big % 2 == 1", [False, False, True]),
+        ("n / 2", [0.5, 1.0, 3.5]),
+        ("n % 0", [0, 0, 0]),
+    ],
+)
+def test_values(text, wanted):
+    columns = {
+        "pt": Jagged.from_lists([[25.0, 90.0, 41.0], [], [90.0]], np.float32),
+        "n": np.array([1, 2, 7], np.int32),
+        "big": np.array([2**63, 0, 1], np.uint64),
+    }
+    found = evaluated(text, columns)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.dtype == np.asarray(wanted).dtype
+
+
+def test_comparisons_of_a_chain_are_computed_once():
+    text = "MET"
+    for _ in range(50):
+        text = f"0 < ({text}) < 5"
+    assert evaluated(text, {"MET": np.ones(2)}).tolist() == [True, True]
+
+
+def particles(seed: int, n: int = 200):
+    rng = np.random.default_rng(seed)
+    return {
+        "pt": rng.exponential(50, n) + 1, "eta": rng.normal(0, 2, n),
+        "phi": rng.uniform(-np.pi, np.pi, n), "m": rng.exponential(5, n),
+    }  # fmt: skip
+
+
+def test_kinematics_are_those_of_the_vector_library():
+    a, b = particles(1), particles(2)
+    columns = {f"{k}1": v for k, v in a.items()} | {f"{k}2": v for k, v in b.items()}
+    one, two = (
+        vector.array({"pt": p["pt"], "eta": p["eta"], "phi": p["phi"], "mass": p["m"]})
+        for p in (a, b)
+    )
+    cartesian = {name: getattr(one, name) for name in ("px", "py", "pz", "energy")}
+    columns |= cartesian
+    wanted = {
+        "px(pt1, phi1)": one.px, "py(pt1, phi1)": one.py, "pz(pt1, eta1)": one.pz,
+        "energy(pt1, eta1, phi1, m1)": one.energy, "pt(px, py)": one.pt, "phi(px, py)": one.phi,
+        "eta(px, py, pz)": one.eta, "rapidity(pt1, eta1, phi1, m1)": one.rapidity,
+        "mass(px, py, pz, energy + 1)": vector.array(cartesian | {"energy": one.energy + 1}).mass,
+        "mass(px, py, pz, energy / 9)": vector.array(cartesian | {"energy": one.energy / 9}).mass,
+        "deltaphi(phi1, phi2)": one.deltaphi(two),
+        "DeltaR(eta1, eta2, phi1, phi2)": one.deltaR(two),
+        "deltaeta(eta1, eta2)": one.deltaeta(two),
+        "invariant_masses(pt1, eta1, phi1, m1, pt2, eta2, phi2, m2)": (one + two).mass,
+    }  # fmt: skip
+    for text, values in wanted.items():
+        np.testing.assert_allclose(evaluated(text, columns), values, rtol=1e-9, err_msg=text)
+
+
+def test_the_invariant_mass_is_that_of_all_objects_of_an_event():
+    made = particles(3)
+    offsets = np.array([0, 0, 1, 50, 200])
+    columns = {name: Jagged(values, offsets) for name, values in made.items()}
+    all_of = vector.array(
+        {"pt": made["pt"], "eta": made["eta"], "phi": made["phi"], "mass": made["m"]}
+    )
+    wanted = [all_of[start:stop].sum().mass for start, stop in itertools.pairwise(offsets)]
+    for name in ("invariant_mass", "InvariantMass"):
+        found = evaluated(f"{name}(pt, eta, phi, m)", columns)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_deltaphi_stays_below_pi():
+    columns = {"a": np.array([np.pi, -np.pi, 1.0, 0.0, -np.pi - 1e-16]), "b": np.zeros(5)}
+    found = evaluated("deltaphi(a, b)", columns)
+    assert ((found >= -np.pi) & (found < np.pi)).all()
+
+
+DOCS = (Path(__file__).resolve().parents[1] / "docs" / "expressions.md").read_text()
+
+
+def test_the_examples_of_the_docs_are_what_they_say():
+    found = doctest.DocTestParser().get_doctest(
+        "\n".join(re.findall(r"```pycon\n(.+?)```", DOCS, re.DOTALL)), {}, "expressions.md", None, 0
+    )
+    assert found.examples
+    assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(found).failed == 0
+
+
+def test_the_docs_name_every_function():
+    named = {folded(name) for name in re.findall(r"`(\w+)\(", DOCS)}
+    assert {*FUNCTIONS, *REDUCTIONS, INVARIANT_MASS, "pi"} <= named
+
+
+def test_the_cuts_of_the_docs_can_be_read():
+    (branches,) = re.findall(r"^Branches of the examples: (.+)\.$", DOCS, re.MULTILINE)
+    known = set(re.findall(r"`(.+?)`", branches))
+    (cuts,) = re.findall(r"```text\n(.+?)```", DOCS, re.DOTALL)
+    for line in cuts.splitlines():
+        assert parse(line.split("#")[0].strip(), known).names
 
 
 @given(st.text(max_size=60))
