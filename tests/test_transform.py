@@ -12,11 +12,9 @@ from pydantic import ValidationError
 from hepdata_adapters.common.columns import Jagged
 from hepdata_adapters.common.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.events import columns_from_events, events_from_columns
-from hepdata_adapters.common.features import ResolvedFeature
-from hepdata_adapters.common.schema import Branch
-from hepdata_adapters.common.specs.statistics import summarize
-from hepdata_adapters.common.transform.build import feature_transform
-from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.common.ledger import Ledger
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.vector import FeatureTransform, Vectors, VectorTransform
 
 number = st.floats(-1e3, 1e3, width=32) | st.sampled_from([float("nan"), float("inf"), 0.0])
 events = st.lists(
@@ -45,6 +43,7 @@ TRANSFORM = VectorTransform(
         FeatureTransform(branch="ok", kind="flat", dtype="bool", width=1),
     )
 )
+WHOLE = Transform.of_vector(TRANSFORM)
 
 
 def reference(found: list[dict]) -> tuple[np.ndarray, np.ndarray]:
@@ -68,19 +67,40 @@ def reference(found: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     return np.hstack(columns), np.hstack(masks)
 
 
+def bad(values: list[float]) -> int:
+    return int((~np.isfinite(values)).sum()) if values else 0
+
+
+def counted(out: Vectors, transform: VectorTransform) -> dict[str, dict[str, list[int]]]:
+    """What each event adds to the ledger, by kind and branch."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for (kind, branch), counts in zip(transform.counted, out.counts.T, strict=True):
+        found.setdefault(kind, {})[branch] = counts.tolist()
+    return found
+
+
 @settings(deadline=None, max_examples=200)
 @given(events)
 def test_transform_agrees_with_awkward(found):
-    columns, faults = columns_from_events(found, TRANSFORM)
+    columns, faults = columns_from_events(found, WHOLE)
     assert not faults
     out = TRANSFORM(columns)
     x, mask = reference(found)
     np.testing.assert_array_equal(out.x, x)
     np.testing.assert_array_equal(out.mask, mask)
     assert out.lengths.tolist() == [[min(len(e["pt"]), 4), min(len(e["id"]), 2)] for e in found]
-    assert out.dropped.tolist() == [
-        [max(len(e["pt"]) - 4, 0), max(len(e["id"]) - 2, 0)] for e in found
-    ]
+    counts = {
+        "values beyond the pad length": {
+            "pt": [max(len(e["pt"]) - 4, 0) for e in found],
+            "id": [max(len(e["id"]) - 2, 0) for e in found],
+        },
+        "values filled (NaN or infinity)": {
+            "met": [bad([e["met"]]) for e in found],
+            "corners": [bad(e["corners"]) for e in found],
+            "pt": [bad(e["pt"]) for e in found],
+        },
+    }
+    assert counted(out, TRANSFORM) == counts
     assert out.x.dtype == np.float32
     assert len(TRANSFORM.feature_names) == out.x.shape[1] == TRANSFORM.num_features
 
@@ -88,14 +108,14 @@ def test_transform_agrees_with_awkward(found):
 @settings(deadline=None, max_examples=50)
 @given(events)
 def test_events_survive_the_way_to_columns_and_back(found):
-    columns, _ = columns_from_events(found, TRANSFORM)
-    again, faults = columns_from_events(events_from_columns(columns), TRANSFORM)
+    columns, _ = columns_from_events(found, WHOLE)
+    again, faults = columns_from_events(events_from_columns(columns), WHOLE)
     assert not faults
     np.testing.assert_array_equal(TRANSFORM(again).x, TRANSFORM(columns).x)
 
 
 def test_no_events_give_empty_arrays():
-    columns, _ = columns_from_events([], TRANSFORM)
+    columns, _ = columns_from_events([], WHOLE)
     assert TRANSFORM(columns).x.shape == (0, TRANSFORM.num_features)
 
 
@@ -115,10 +135,11 @@ def test_nan_is_an_error_unless_a_policy_fills_it():
     with pytest.raises(InvalidValueError, match=r"x holds NaN or infinity \(event 1"):
         VectorTransform(features=(feature,))(columns)
     filled = feature.model_copy(update={"missing": 2.0})
-    out = VectorTransform(features=(filled,))(columns)
+    transform = VectorTransform(features=(filled,))
+    out = transform(columns)
     assert out.x.tolist() == [[1.0], [2.0]]
     assert out.mask.tolist() == [[True], [False]]
-    assert out.filled.tolist() == [[0], [1]]
+    assert counted(out, transform) == {"values filled (NaN or infinity)": {"x": [0, 1]}}
 
 
 def test_a_value_too_large_for_float32_is_an_error_not_an_infinity():
@@ -153,51 +174,134 @@ def test_overlong_events_are_an_error_on_request():
         VectorTransform(features=(feature,))({"pt": Jagged.from_lists([[1.0, 2.0]])})
 
 
-def scaled(scaling, values, **options):
-    branch = Branch("x", "flat", "float64")
-    feature = ResolvedFeature(branch, scaling, 0.99, options.get("missing", "error"), "truncate")
-    transform = feature_transform(feature, summarize(branch, values))
-    return VectorTransform(features=(transform,))({"x": values}).x[:, 0]
+def test_the_ledger_holds_what_a_transform_counts():
+    ledger = Ledger()
+    pt = FeatureTransform(
+        branch="pt", kind="jagged", dtype="float32", width=1, missing=0, clip=(None, 5)
+    )
+    transform = VectorTransform(features=(pt,))
+    for lists in ([[1.0, np.nan], [9.0, 9.0, 9.0]], [[], [np.inf]]):
+        out = transform({"pt": Jagged.from_lists(lists, np.float32)})
+        ledger.add_counts(out.counts, transform.counted)
+    assert ledger.to_dict() == {
+        "events with values beyond the pad length": {"pt": 2},
+        "values beyond the pad length": {"pt": 3},
+        "values clipped": {"pt": 3},
+        "values filled (NaN or infinity)": {"pt": 2},
+    }
 
 
-VALUES = np.random.default_rng(0).normal(5, 3, 20_000)
+def test_only_lines_that_can_occur_are_counted():
+    def lines(**options):
+        feature = FeatureTransform(branch="x", **{"dtype": "float32", "width": 1} | options)
+        return [kind for kind, _ in VectorTransform(features=(feature,)).counted]
+
+    assert lines(kind="flat") == []
+    assert lines(kind="jagged", overflow="error") == []
+    assert lines(kind="flat", dtype="int32", missing=0) == []
+    filled = ["values filled (NaN or infinity)"]
+    assert lines(kind="flat", missing=0) == filled
+    # an integer has no NaN, but not each has a logarithm
+    logarithm = {"kind": "log"}
+    assert lines(kind="flat", dtype="int32", missing=1, function=logarithm) == filled
+    assert lines(kind="flat", dtype="int32", missing=1, function=logarithm, clip=(1, None)) == [
+        "values clipped"
+    ]
 
 
-def test_minmax_maps_the_training_range_to_zero_and_one():
-    out = scaled("minmax", VALUES)
-    assert (out.min(), out.max()) == (0.0, 1.0)
+# --- indicators, pads and the way back -------------------------------------------------------
 
 
-def test_standard_has_mean_zero_and_deviation_one():
-    out = scaled("standard", VALUES)
-    assert out.mean() == pytest.approx(0, abs=1e-5)
-    assert out.std() == pytest.approx(1, abs=1e-5)
+def test_an_indicator_is_one_where_a_value_was_missing():
+    pt = FeatureTransform(
+        branch="pt", kind="jagged", dtype="float32", width=3, missing=5, indicator=True, pad=-1
+    )
+    met = FeatureTransform(
+        branch="met", kind="flat", dtype="float32", width=1, indicator=True, missing=0
+    )
+    transform = VectorTransform(features=(pt, met))
+    columns = {
+        "pt": Jagged.from_lists([[1.0, np.nan], []], np.float32),
+        "met": np.array([np.inf, 2.0], np.float32),
+    }
+    out = transform(columns)
+    assert transform.feature_names == [
+        "pt[0]", "pt[1]", "pt[2]", "pt_missing[0]", "pt_missing[1]", "pt_missing[2]",
+        "met", "met_missing",
+    ]  # fmt: skip
+    assert transform.num_features == 8
+    assert out.x.tolist() == [[1, 5, -1, 0, 1, 0, 0, 1], [-1, -1, -1, 0, 0, 0, 2, 0]]
+    yes, no = True, False
+    assert out.mask.tolist() == [
+        [yes, no, no, yes, yes, no, no, yes], [no, no, no, no, no, no, yes, yes],
+    ]  # fmt: skip
 
 
-def test_robust_has_median_zero_and_half_the_16_84_distance_one():
-    out = scaled("robust", VALUES)
-    low, middle, high = np.quantile(out, [0.16, 0.5, 0.84])
-    assert middle == pytest.approx(0, abs=0.01)
-    assert (high - low) / 2 == pytest.approx(1, abs=0.01)
+def test_an_indicator_of_the_name_of_a_branch_is_refused():
+    x = FeatureTransform(
+        branch="x", kind="flat", dtype="float32", width=1, missing=0, indicator=True
+    )
+    other = x.model_copy(update={"branch": "x_missing", "indicator": False})
+    with pytest.raises(ValidationError, match="two columns would be called 'x_missing'"):
+        VectorTransform(features=(x, other))
 
 
-def test_none_leaves_values_alone():
-    np.testing.assert_array_equal(scaled("none", VALUES), VALUES.astype(np.float32))
+@settings(deadline=None, max_examples=100)
+@given(events)
+def test_inverse_gives_the_structure_and_the_values_back(found):
+    columns, _ = columns_from_events(found, WHOLE)
+    out = TRANSFORM(columns)
+    back = TRANSFORM.inverse(out.x, out.mask, out.lengths)
+    assert list(back) == [feature.branch for feature in TRANSFORM.features]
+    for feature in TRANSFORM.features:
+        wanted = [np.atleast_1d(event[feature.branch])[: feature.width] for event in found]
+        column = back[feature.branch]
+        lists = (
+            column.to_lists()
+            if isinstance(column, Jagged)
+            else column.reshape(len(found), -1).tolist()
+        )
+        assert [len(values) for values in lists] == [len(values) for values in wanted]
+        flat = np.concatenate([values.astype(float) for values in wanted])
+        flat[~np.isfinite(flat)] = np.nan
+        np.testing.assert_allclose(np.concatenate(lists), flat, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("scaling", ["minmax", "standard", "robust", "none"])
-def test_a_constant_column_stays_finite(scaling):
-    out = scaled(scaling, np.full(10, 0.1))
-    assert np.isfinite(out).all()
-    assert len(set(out.tolist())) == 1
+def test_without_lengths_a_list_ends_with_its_last_real_value():
+    pt = FeatureTransform(branch="pt", kind="jagged", dtype="float32", width=3, missing=0)
+    columns = {"pt": Jagged.from_lists([[1.0, np.nan], [np.nan, 2.0], []], np.float32)}
+    expected = {False: [1, 2, 0], True: [2, 2, 0]}
+    for indicator, lengths in expected.items():
+        feature = pt.model_copy(update={"indicator": indicator})
+        transform = VectorTransform(features=(feature,))
+        out = transform(columns)
+        back = transform.inverse(out.x, out.mask)["pt"]
+        assert back.lengths.tolist() == lengths
+        exact = transform.inverse(out.x, out.mask, out.lengths)["pt"]
+        np.testing.assert_array_equal(exact.content, columns["pt"].content)
 
 
-def test_missing_values_take_the_mean_or_median_of_training():
-    values = np.array([1.0, 2.0, 6.0, np.nan])
-    assert scaled("none", values, missing="mean")[3] == 3.0
-    assert scaled("none", values, missing="median")[3] == 2.0
-    with pytest.raises(ConfigError, match="no finite value in the training split"):
-        scaled("none", np.array([np.nan]), missing="mean")
+def test_inverse_refuses_arrays_of_another_shape():
+    out = TRANSFORM({name: columns_from_events([], WHOLE)[0][name] for name in WHOLE.columns})
+    with pytest.raises(ConfigError, match=r"mask takes shape \(0, 11\), not \(0, 2\)"):
+        TRANSFORM.inverse(out.x, out.mask[:, :2])
+
+
+def test_a_saved_transform_is_the_same():
+    quantile = {"kind": "quantile", "knots": (0.1, 0.3), "levels": (0, 1)}
+    x = FeatureTransform(
+        branch="x",
+        kind="flat",
+        dtype="float64",
+        width=1,
+        function=quantile,
+        clip=(0.1, 0.3),
+        pad=-1,
+    )
+    transform = VectorTransform(features=(*TRANSFORM.features, x))
+    assert VectorTransform.model_validate_json(transform.model_dump_json()) == transform
+    with pytest.raises(ValidationError, match="version"):
+        VectorTransform.model_validate({**transform.model_dump(), "version": 1})
 
 
 @pytest.mark.parametrize(
@@ -221,7 +325,7 @@ def test_missing_values_take_the_mean_or_median_of_training():
 def test_bad_events_are_refused_alone(event, reason):
     good = {"met": 1.0, "corners": [1, 2, 3], "pt": [1.0], "id": [1], "ok": True}
     bad = event if not isinstance(event, dict) or event == {"met": 1.0} else good | event
-    columns, faults = columns_from_events([good, bad, good], TRANSFORM)
+    columns, faults = columns_from_events([good, bad, good], WHOLE)
     assert len(columns["met"]) == 2
     assert list(faults) == [1]
     assert reason in faults[1]

@@ -5,11 +5,11 @@ One pydantic model, built in Python or read from YAML (`config_file`). Unknown k
 
 from __future__ import annotations
 
+import keyword
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,21 +19,21 @@ from pydantic import (
     model_validator,
 )
 
-Scaling = Literal["minmax", "standard", "robust", "none"]
+from hepdata_adapters.common.feature_config import (
+    RESERVED,
+    Feature,
+    FeatureDefaults,
+    Finite,
+    FunctionScaling,
+    Input,
+    Name,
+    Objects,
+    Text,
+)
+
 Task = Literal["binary", "multiclass", "regression"]
 Framework = Literal["torch", "tf"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-def _whole(length: float) -> float:
-    if length >= 1 and not length.is_integer():
-        raise ValueError(f"{length} is neither a quantile below 1 nor a whole number")
-    return length
-
-
-Length = Literal["max"] | Annotated[float, Field(gt=0), AfterValidator(_whole)]
-Missing = Literal["error", "mean", "median"] | Finite
 
 
 class _Model(BaseModel):
@@ -103,32 +103,7 @@ class Sample(_Model):
         return data | {"name": first.rsplit("/", 1)[-1]}
 
 
-class Feature(_Model):
-    """One branch that the model sees.
-
-    scaling: how values are scaled, by statistics of the training split.
-    length: columns of a jagged branch: ``"max"``, a quantile below 1 of the length, or a count.
-    missing: what replaces NaN and infinity (``mean`` or ``median`` of the training split, or a
-    raw value); the mask is then false. ``error`` refuses them.
-    overflow: longer events are truncated to the first ``length`` values, or an error.
-    """
-
-    branch: str
-    scaling: Scaling | None = None
-    length: Length | None = None
-    missing: Missing | None = None
-    overflow: Literal["truncate", "error"] | None = None
-
-
-class FeatureDefaults(_Model):
-    """What a feature gets where it says nothing itself."""
-
-    scaling: Scaling = "standard"
-    length: Length = 0.99
-    missing: Missing = "error"
-    overflow: Literal["truncate", "error"] = "truncate"
-
-
+_SUFFIXES = ("_mask", "_offsets", "_cells", "_values")
 _WAYS = {
     "fractions": ("train", "validation", "test", "seed", "identity"),
     "folds": ("folds", "fold", "seed", "identity"),
@@ -258,16 +233,27 @@ class Sampling(_Model):
 class DatasetConfig(_Model):
     """Everything that decides which events are delivered, and as what.
 
+    objects: which objects of a jagged group stay, and in what order. columns: derived branches
+    by name, each an expression. features: the columns of the vector ``x``. inputs: further
+    representations by name: sets, images, ragged values. statistics: what the scaling is learnt
+    from: training ``events``, each by the absolute value of its ``weights``, or with all
+    ``classes`` weighing the same.
+
     >>> config = DatasetConfig(samples=[Sample(files="a.root", label=1)], features=["MET"])
     >>> config.features
-    (Feature(branch='MET', scaling=None, length=None, missing=None, overflow=None),)
+    (Feature(branch='MET', expression=None, scaling=None, clip=None, length=None, \
+missing=None, indicator=False, overflow=None),)
     """
 
     samples: tuple[Sample, ...] = Field(min_length=1)
+    objects: dict[Name, Objects] = {}
+    columns: dict[Name, Text] = {}
     features: Literal["*"] | tuple[Feature, ...] = "*"
+    inputs: dict[Name, Input] = {}
     exclude: tuple[str, ...] = ()
     defaults: FeatureDefaults = FeatureDefaults()
     task: Task | None = None
+    statistics: Literal["events", "weights", "classes"] = "events"
     split: Split = Split()
     sampling: Sampling = Sampling()
     specs: str | None = None
@@ -290,6 +276,53 @@ class DatasetConfig(_Model):
             raise ValueError(f"samples without a label beside labelled ones: {', '.join(bare)}")
         return samples
 
+    @field_validator("inputs")
+    @classmethod
+    def _input_names(cls, inputs: dict[str, Any]) -> dict[str, Any]:
+        for name in inputs:
+            if name in RESERVED or any(name.endswith(suffix) for suffix in _SUFFIXES):
+                raise ValueError(f"{name!r} is the name of something else in a batch")
+            if name.startswith("_") or keyword.iskeyword(name):
+                raise ValueError(f"{name!r} cannot be the input of an exported model: rename it")
+        return inputs
+
+    @model_validator(mode="after")
+    def _something(self) -> DatasetConfig:
+        if not self.features and not self.inputs:
+            raise ValueError("no features and no inputs: the model would see nothing")
+        return self
+
+    @property
+    def derived(self) -> dict[str, str]:
+        """The derived columns, those of the features included: expression by name."""
+        found = dict(self.columns)
+        for feature in self._listed():
+            if feature.expression is not None:
+                found[feature.branch] = feature.expression
+        return found
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> DatasetConfig:
+        known = dict(self.columns)
+        for feature in self._listed():
+            text = feature.expression
+            if text is not None and known.setdefault(feature.branch, text) != text:
+                raise ValueError(f"{feature.branch!r} has two expressions")
+        return self
+
+    @property
+    def scaling_functions(self) -> tuple[str, ...]:
+        """The user's functions that features name."""
+        scalings = (feature.scaling for feature in self._listed())
+        return tuple(s.function for s in scalings if isinstance(s, FunctionScaling))
+
+    def _listed(self) -> list[Feature]:
+        """All features that are listed, of ``x`` and of the inputs."""
+        found = [] if self.features == "*" else list(self.features)
+        for given in self.inputs.values():
+            found += getattr(given, "features", ())
+        return found
+
     @property
     def labelled(self) -> bool:
         """Whether the samples have labels."""
@@ -299,7 +332,10 @@ class DatasetConfig(_Model):
 class ModelConfig(_Model):
     """The network: the paper's by default, or the user's ``factory(num_features)``.
 
-    factory: ``package.module:function`` or ``file.py:function``.
+    factory: ``package.module:function`` or ``file.py:function``. Where the config has inputs, it
+    gets the shapes of an event by name, such as ``{"jets": (10, 4), "jets_mask": (10,)}``, and
+    its model takes a dict of tensors with these names; ``num_outputs`` is passed if it is asked
+    for.
     """
 
     factory: str | None = None

@@ -12,8 +12,6 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hepdata_adapters.common.config import (
-    Feature,
-    FeatureDefaults,
     ModelConfig,
     RunConfig,
     Sample,
@@ -23,10 +21,21 @@ from hepdata_adapters.common.config import (
     Weight,
 )
 from hepdata_adapters.common.errors import ConfigError, nearest
+from hepdata_adapters.common.feature_config import (
+    ConstantScaling,
+    Feature,
+    FeatureDefaults,
+    FunctionScaling,
+    ImageAxis,
+    ImageInput,
+    Objects,
+    RaggedInput,
+    SetInput,
+)
 
 MAX_CONFIG_BYTES = 1_000_000
 _C = TypeVar("_C", bound=BaseModel)
-_UNION = re.compile(r"literal\[|tuple\[|constrained-|function-|float$|str$")
+_UNION = re.compile(r"literal\[|tuple\[|constrained-|function-|\w+-scaling$|float$|str$")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -149,10 +158,33 @@ def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:
             sample["files"] = beside(sample["files"])
     if "specs" in changed:
         changed["specs"] = beside(changed["specs"])
-    model = changed.get("model")
-    if isinstance(model, dict) and str(model.get("factory")).rpartition(":")[0].endswith(".py"):
-        model["factory"] = beside(model["factory"])
+    for holder, key in code_references(changed):
+        holder[key] = beside(holder[key])
     return changed
+
+
+def code_references(document: Any) -> list[tuple[dict[str, Any], str]]:
+    """Where a config names a function in a file, ``file.py:function``: mapping and key of each.
+
+    That is ``model.factory``, and ``scaling.function`` of any feature.
+    """
+    found: list[tuple[dict[str, Any], str]] = []
+    waiting = [document]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        elif isinstance(item, dict):
+            waiting += item.values()
+            scaling = item.get("scaling")
+            for holder, key in ((item.get("model"), "factory"), (scaling, "function")):
+                if isinstance(holder, dict) and _in_a_file(holder.get(key)):
+                    found.append((holder, key))
+    return found
+
+
+def _in_a_file(name: object) -> bool:
+    return isinstance(name, str) and name.rpartition(":")[0].endswith(".py")
 
 
 def _reasons(error: ValidationError, shown: int = 5) -> list[str]:
@@ -169,7 +201,7 @@ def _reasons(error: ValidationError, shown: int = 5) -> list[str]:
 def _reason(place: tuple[str, ...], fault: Mapping[str, Any]) -> str:
     name = ".".join(place) or "config"
     if fault["type"] == "extra_forbidden":
-        return f"unknown key {name!r}{nearest(place[-1], _known_keys(place))}"
+        return f"unknown key {name!r}{_hint(place[-1], fault['loc'])}"
     message: str = fault["msg"].removeprefix("Value error, ")
     message = re.sub(r"dictionary or instance of \w+", "mapping", message)
     message = message.replace("tuple", "list").replace("Tuple", "List")
@@ -179,16 +211,31 @@ def _reason(place: tuple[str, ...], fault: Mapping[str, Any]) -> str:
 def _place(fault: Mapping[str, Any]) -> tuple[str, ...]:
     """The path of a key; pydantic's names for the branches of a union are left out."""
     *parents, last = [str(part) for part in fault["loc"]] or [""]
+    if parents[:1] == ["inputs"]:
+        del parents[2:3]  # the kind of the input
     kept = [part for part in parents if not _UNION.match(part)]
     if fault["type"] == "extra_forbidden" or not _UNION.match(last):
         kept.append(last)
     return tuple(kept)
 
 
+def _hint(key: str, location: Sequence[Any]) -> str:
+    """The keys nearest to an unknown one, else where it may belong: batch_size into training."""
+    beside = nearest(key, _known_keys(location))
+    if "did you mean" in beside or len(location) > 1:
+        return beside
+    inner = ("split", "sampling", "model", "training", "defaults")
+    within = nearest(key, [f"{name}.{own}" for name in inner for own in _known_keys([name, key])])
+    return within if "did you mean" in within else beside
+
+
 def _known_keys(location: Sequence[Any]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "samples": Sample, "features": Feature, "defaults": FeatureDefaults, "split": Split,
         "sampling": Sampling, "model": ModelConfig, "training": TrainingConfig, "weight": Weight,
+        "objects": Objects, "axes": ImageAxis, "set": SetInput, "image": ImageInput,
+        "ragged": RaggedInput, "constant-scaling": ConstantScaling,
+        "function-scaling": FunctionScaling,
     }  # fmt: skip
     named = [str(part) for part in location[:-1] if str(part) in sections]
     return list((sections[named[-1]] if named else RunConfig).model_fields)

@@ -9,9 +9,18 @@ from typing import Literal
 
 import numpy as np
 
-from hepdata_adapters.common.config import DatasetConfig, Feature, Task
+from hepdata_adapters.common.config import DatasetConfig, Task
 from hepdata_adapters.common.errors import BranchError, ConfigError, nearest
 from hepdata_adapters.common.expressions import Expression, parse
+from hepdata_adapters.common.feature_config import (
+    COUNT,
+    Clip,
+    Feature,
+    ImageInput,
+    Input,
+    Scaling,
+    SetInput,
+)
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.schema import Branch
 from hepdata_adapters.common.split import IDENTITY, split_branches
@@ -22,33 +31,76 @@ class ResolvedFeature:
     """A feature with its branch and every default filled in."""
 
     branch: Branch
-    scaling: Literal["minmax", "standard", "robust", "none"]
+    scaling: Scaling
     length: float | Literal["max"]
-    missing: float | Literal["error", "mean", "median"]
-    overflow: Literal["truncate", "error"]
+    missing: float | Literal["error", "mean", "median", "drop"]
+    overflow: Literal["truncate", "error", "drop"]
+    clip: Clip | None = None
+    indicator: bool = False
+    pad: float = 0.0
+
+
+@dataclass(frozen=True)
+class ResolvedInput:
+    """An input of the config with the features or branches that it is made of."""
+
+    config: Input
+    features: tuple[ResolvedFeature, ...]
+    branches: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Events to leave out: a value of the branch is missing, or it has more than ``length``."""
+
+    branch: str
+    length: int | None = None
+
+    def __str__(self) -> str:
+        if self.length is None:
+            return f"NaN or infinity in {self.branch}"
+        return f"more than {self.length} values in {self.branch}"
 
 
 @dataclass(frozen=True)
 class Layout:
     """What is read of each event, and why.
 
+    features: the columns of ``x``. inputs: further representations.
     identity: the branches that decide the split, see `split_branches`.
-    selections: the cut on the events of each sample.
+    selections: the cut on the events of each sample. drops: events that the policies of features
+    leave out.
     excluded: branches that ``"*"`` left out, with the reason.
     """
 
     features: tuple[ResolvedFeature, ...]
+    inputs: dict[str, ResolvedInput]
     labels: tuple[str, ...]
     weights: tuple[str, ...]
     identity: tuple[str, ...]
     task: Task | None
     excluded: dict[str, str]
     selections: tuple[Expression | None, ...]
+    drops: tuple[Drop, ...]
+
+    @property
+    def all_features(self) -> tuple[ResolvedFeature, ...]:
+        """The features of ``x`` and of the inputs, each branch with each policy once."""
+        inner = (feature for given in self.inputs.values() for feature in given.features)
+        return tuple(dict.fromkeys((*self.features, *inner)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The branches that the model's representations are made of."""
+        names = [feature.branch.name for feature in self.features]
+        for given in self.inputs.values():
+            names += given.branches
+        return tuple(dict.fromkeys(names))
 
     @property
     def statistics(self) -> tuple[str, ...]:
         """The branches whose statistics the specs hold."""
-        names = [feature.branch.name for feature in self.features]
+        names = self.columns
         return tuple(dict.fromkeys((*names, *self.labels, *self.weights)))
 
     @property
@@ -83,28 +135,104 @@ def resolve(config: DatasetConfig, manifest: Manifest) -> Layout:
         reserved |= dict.fromkeys(weights, "weight") | dict.fromkeys(labels, "label")
         chosen = _all_features(config, manifest, reserved, excluded)
     else:
-        chosen = _listed_features(config, manifest, {*labels, *weights, *identity, *IDENTITY})
-        leaked = [feature.branch for feature in chosen if feature.branch in labels]
-        if leaked:
-            raise ConfigError(f"features: {leaked[0]!r} is the label")
-    if not chosen:
+        reserved_names = {*labels, *weights, *identity, *IDENTITY}
+        chosen = _listed_features(config, config.features, manifest, reserved_names)
+    features = _resolved(config, manifest, chosen, labels)
+    inputs = {
+        name: _resolve_input(name, given, config, manifest, labels)
+        for name, given in config.inputs.items()
+    }
+    if not features and not inputs:
         raise ConfigError("no features are left")
-    defaults = config.defaults
-    features = tuple(
-        ResolvedFeature(
-            branch=manifest.branch(feature.branch),
-            scaling=feature.scaling or defaults.scaling,
-            length=defaults.length if feature.length is None else feature.length,
-            missing=defaults.missing if feature.missing is None else feature.missing,
-            overflow=feature.overflow or defaults.overflow,
-        )
-        for feature in chosen
-    )
     for name in labels:
         manifest_branch(manifest, config, name)
     selections = parse_selections(config, manifest)
     task = _task(config, manifest)
-    return Layout(features, labels, weights, identity, task, excluded, selections)
+    drops = tuple(dict.fromkeys(_drops(features, inputs)))
+    return Layout(features, inputs, labels, weights, identity, task, excluded, selections, drops)
+
+
+def _resolved(
+    config: DatasetConfig, manifest: Manifest, chosen: Iterable[Feature], labels: tuple[str, ...]
+) -> tuple[ResolvedFeature, ...]:
+    """Features with their branches and the defaults."""
+    defaults = config.defaults
+    found = []
+    for feature in chosen:
+        _refuse_label("features", feature.branch, labels, manifest)
+        found.append(
+            ResolvedFeature(
+                branch=manifest.branch(feature.branch),
+                scaling=feature.scaling or defaults.scaling,
+                length=defaults.length if feature.length is None else feature.length,
+                missing=defaults.missing if feature.missing is None else feature.missing,
+                overflow=feature.overflow or defaults.overflow,
+                clip=feature.clip,
+                indicator=feature.indicator,
+                pad=defaults.pad,
+            )
+        )
+    return tuple(found)
+
+
+def _resolve_input(
+    name: str, given: Input, config: DatasetConfig, manifest: Manifest, labels: tuple[str, ...]
+) -> ResolvedInput:
+    """An input with its branches. Raises BranchError or ConfigError naming the input."""
+    features: tuple[ResolvedFeature, ...] = ()
+    if isinstance(given, ImageInput):
+        axes = tuple(axis.branch for axis in given.axes)
+        branches = axes + tuple(channel for channel in given.channels if channel != COUNT)
+    else:
+        chosen = _listed_features(config, given.features, manifest, {*labels})
+        features = _resolved(config, manifest, chosen, labels)
+        branches = tuple(feature.branch.name for feature in features)
+    for branch in map(manifest.branch, branches):
+        if branch.kind != "jagged":
+            raise BranchError(
+                f"inputs.{name}: {given.kind} inputs are made of jagged branches, this is "
+                f"{branch.describe()}",
+                branch=branch.name,
+            )
+        _refuse_label(f"inputs.{name}", branch.name, labels, manifest)
+    return ResolvedInput(given, features, tuple(dict.fromkeys(branches)))
+
+
+def _refuse_label(place: str, branch: str, labels: tuple[str, ...], manifest: Manifest) -> None:
+    """Raise ConfigError for a branch that is a label, or computed from one."""
+    if branch in labels:
+        raise ConfigError(f"{place}: {branch!r} is the label")
+    leaked = manifest.files[0].preparation.made_of([branch]).intersection(labels)
+    if leaked:
+        raise ConfigError(f"{place}: {branch!r} is computed from the label, {min(leaked)!r}")
+
+
+def _drops(
+    features: tuple[ResolvedFeature, ...], inputs: dict[str, ResolvedInput]
+) -> Iterable[Drop]:
+    """The events to leave out. Raises ConfigError for a length that only the specs know."""
+    for feature in (*features, *(f for given in inputs.values() for f in given.features)):
+        if feature.missing == "drop":
+            yield Drop(feature.branch.name)
+    for feature in features:
+        if feature.overflow == "drop" and feature.branch.kind == "jagged":
+            yield Drop(feature.branch.name, _fixed(feature.branch.name, feature.length))
+    for given in inputs.values():
+        wanted = given.config
+        if isinstance(wanted, SetInput):
+            first = given.features[0]
+            if (wanted.overflow or first.overflow) == "drop":
+                length = first.length if wanted.length is None else wanted.length
+                yield Drop(first.branch.name, _fixed(first.branch.name, length))
+
+
+def _fixed(branch: str, length: float | str) -> int:
+    if isinstance(length, str) or length < 1:
+        raise ConfigError(
+            f"{branch}: overflow: drop decides which events there are, before anything is known "
+            f"about them: give a number of values as its length, not {length}"
+        )
+    return int(length)
 
 
 def parse_selections(config: DatasetConfig, manifest: Manifest) -> tuple[Expression | None, ...]:
@@ -163,13 +291,11 @@ def _all_features(
 
 
 def _listed_features(
-    config: DatasetConfig, manifest: Manifest, reserved: set[str]
+    config: DatasetConfig, listed: Iterable[Feature], manifest: Manifest, reserved: set[str]
 ) -> list[Feature]:
-    """The features of the config; patterns never match the reserved branches."""
+    """The features listed; patterns never match the reserved branches."""
     chosen: list[Feature] = []
-    for feature in config.features:
-        if not isinstance(feature, Feature):
-            continue
+    for feature in listed:
         if "*" not in feature.branch:
             chosen.append(feature)
             continue

@@ -6,69 +6,32 @@ to train, to evaluate and inside a served archive; it needs numpy and pydantic o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hepdata_adapters.common.columns import Array, Column, Jagged, offsets_from_lengths, ranges
-from hepdata_adapters.common.errors import InvalidValueError
+from hepdata_adapters.common.columns import (
+    Array,
+    Column,
+    Columns,
+    Jagged,
+    offsets_from_lengths,
+    ranges,
+)
+from hepdata_adapters.common.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.ledger import Kind
+from hepdata_adapters.common.transform.feature import FeatureTransform
 
-PAD_VALUE = 0.0
-LARGEST = float(np.finfo(np.float32).max)
+__all__ = ["Fault", "FeatureTransform", "VectorTransform", "Vectors"]
 
-
-class FeatureTransform(BaseModel):
-    """What happens to one branch: ``(value - center) * factor``, padded to ``width`` columns.
-
-    missing: the raw value that replaces NaN and ±infinity (the entry's mask is then false);
-    ``None`` makes them an error.
-    overflow: what an event with more than ``width`` values gets (jagged branches only).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    branch: str
-    kind: Literal["flat", "array", "jagged"]
-    dtype: str
-    width: int = Field(ge=1)
-    center: float = Field(default=0.0, allow_inf_nan=False)
-    factor: float = Field(default=1.0, allow_inf_nan=False)
-    missing: float | None = Field(default=None, allow_inf_nan=False)
-    overflow: Literal["truncate", "error"] = "truncate"
-
-    @field_validator("dtype")
-    @classmethod
-    def _numeric(cls, dtype: str) -> str:
-        try:
-            if np.dtype(dtype).kind in "biuf":
-                return dtype
-        except TypeError:
-            pass
-        raise ValueError(f"{dtype!r} is not a numeric dtype")
-
-    @model_validator(mode="after")
-    def _fill_fits(self) -> FeatureTransform:
-        if self.missing is not None and abs((self.missing - self.center) * self.factor) > LARGEST:
-            raise ValueError(f"{self.branch}: the fill value {self.missing:g} is too large")
-        return self
-
-    @property
-    def may_overflow(self) -> bool:
-        """Whether a finite value of this dtype can become infinite in float32 once scaled."""
-        dtype = np.dtype(self.dtype)
-        largest = 1.0 if dtype.kind == "b" else float(_limits(dtype).max)
-        return (largest + abs(self.center)) * abs(self.factor) > LARGEST
-
-    @property
-    def column_names(self) -> list[str]:
-        """Names of the columns of ``x`` that this branch fills."""
-        if self.kind == "flat":
-            return [self.branch]
-        return [f"{self.branch}[{i}]" for i in range(self.width)]
+BEYOND: Final[Kind] = "values beyond the pad length"
+FILLED: Final[Kind] = "values filled (NaN or infinity)"
+CLIPPED: Final[Kind] = "values clipped"
 
 
 class Fault(NamedTuple):
@@ -81,19 +44,18 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """The output for n events, d columns, j jagged and f branches.
+    """The output for n events, d columns, j jagged branches and C ledger lines.
 
-    x: ``(n, d)`` float32, padded entries 0. mask: ``(n, d)`` bool, true = real value.
+    x: ``(n, d)`` float32, padded entries hold the pad value of their feature.
+    mask: ``(n, d)`` bool, true = real value; an indicator is real wherever there is a value.
     lengths: ``(n, j)`` int32, real values kept of each jagged branch.
-    dropped: ``(n, j)`` int32, values beyond the pad length. filled: ``(n, f)`` int32, replaced
-    NaN and infinities per branch.
+    counts: ``(n, C)`` int32, what each event adds to the lines of `VectorTransform.counted`.
     """
 
     x: NDArray[np.float32]
     mask: NDArray[np.bool_]
     lengths: NDArray[np.int32]
-    dropped: NDArray[np.int32]
-    filled: NDArray[np.int32]
+    counts: NDArray[np.int32]
 
 
 class VectorTransform(BaseModel):
@@ -109,14 +71,14 @@ class VectorTransform(BaseModel):
     [[5.0, 3.0, 0.0], [2.0, 1.0, 2.0]]
     >>> out.mask.tolist()
     [[True, True, False], [True, True, True]]
-    >>> out.lengths.tolist(), out.dropped.tolist()
-    ([[1], [2]], [[0], [1]])
+    >>> out.lengths.tolist(), out.counts.tolist(), transform.counted
+    ([[1], [2]], [[0], [1]], (('values beyond the pad length', 'Jet_pt'),))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["hepdata-vector-transform"] = "hepdata-vector-transform"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     features: tuple[FeatureTransform, ...] = Field(min_length=1)
 
     @field_validator("features")
@@ -125,6 +87,13 @@ class VectorTransform(BaseModel):
         names = [feature.branch for feature in features]
         if len(set(names)) != len(names):
             raise ValueError("a branch stands twice among the features")
+        columns = Counter(name for feature in features for name in feature.column_names)
+        name, count = columns.most_common(1)[0]
+        if count > 1:
+            raise ValueError(
+                f"two columns would be called {name!r}: rename the branch or leave "
+                "out the indicator"
+            )
         return features
 
     @property
@@ -135,37 +104,35 @@ class VectorTransform(BaseModel):
     @property
     def num_features(self) -> int:
         """d, the number of columns of ``x``."""
-        return sum(feature.width for feature in self.features)
+        return sum(feature.columns for feature in self.features)
 
     @property
     def jagged(self) -> tuple[FeatureTransform, ...]:
         """The jagged branches, in the order of the columns of ``lengths``."""
         return tuple(feature for feature in self.features if feature.kind == "jagged")
 
+    @property
+    def counted(self) -> tuple[tuple[Kind, str], ...]:
+        """Kind and branch of the C ledger lines that events can add to, see `Vectors.counts`."""
+        return tuple((kind, f.branch) for f in self.features for kind in _counted(f))
+
     def faults(self, columns: Mapping[str, Column]) -> list[Fault]:
         """All values that the policies of their features forbid, at most one a row and branch."""
         found: list[Fault] = []
         for feature in self.features:
-            column = columns[feature.branch]
-            if feature.missing is None:
-                found += [
-                    Fault(int(row), feature.branch, f"{feature.branch} holds NaN or infinity")
-                    for row in _rows_with(column, ~_finite(column))
-                ]
-            found += [
-                Fault(int(row), feature.branch, f"{feature.branch} is too large for float32")
-                for row in _rows_with(column, _too_large(column, feature))
+            name, column = feature.branch, columns[feature.branch]
+            refusals = [
+                (row, f"{name} {reason}")
+                for reason, flags in feature.refusals(_content(column))
+                for row in np.flatnonzero(_count_rows(column, flags))
             ]
             if isinstance(column, Jagged) and feature.overflow == "error":
                 lengths = column.lengths
-                found += [
-                    Fault(
-                        int(row),
-                        feature.branch,
-                        f"{feature.branch} has {lengths[row]} values, at most {feature.width} fit",
-                    )
+                refusals += [
+                    (row, f"{name} has {lengths[row]} values, at most {feature.width} fit")
                     for row in np.flatnonzero(lengths > feature.width)
                 ]
+            found += [Fault(int(row), name, reason) for row, reason in refusals]
         return found
 
     def __call__(self, columns: Mapping[str, Column]) -> Vectors:
@@ -173,39 +140,99 @@ class VectorTransform(BaseModel):
 
         Raises InvalidValueError for the first value its policy forbids (see `faults`).
         """
-        n = len(columns[self.features[0].branch])
-        x = np.full((n, self.num_features), PAD_VALUE, np.float32)
-        mask = np.zeros((n, self.num_features), np.bool_)
-        filled = np.zeros((n, len(self.features)), np.int32)
+        n, d = len(columns[self.features[0].branch]), self.num_features
+        x = np.full((n, d), self.pads, np.float32)
+        mask = np.zeros((n, d), np.bool_)
         lengths = np.zeros((n, len(self.jagged)), np.int32)
-        dropped = np.zeros_like(lengths)
-        first, list_number = 0, 0
-        padding = _Padding(self.num_features)
-        for number, feature in enumerate(self.features):
-            column = columns[feature.branch]
-            real = _finite(column)
-            if not real.all():
+        counts = np.zeros((n, len(self.counted)), np.int32)
+        first, list_number, line = 0, 0, 0
+        padding = _Padding(d)
+        for feature in self.features:
+            column, width = columns[feature.branch], feature.width
+            encoded = feature.encode(_content(column))
+            if encoded.refused.any():
                 self._refuse(columns, feature)
-                filled[:, number] = _count_rows(column, ~real)
-            values = _scaled(column, feature, real)
-            if feature.may_overflow and np.isinf(values).any():
-                self._refuse(columns, feature)
-            target = slice(first, first + feature.width)
+            tally = {FILLED: encoded.filled, CLIPPED: encoded.clipped}
+            amounts = {
+                kind: _count_rows(column, flags) for kind, flags in tally.items() if flags.any()
+            }
+            layers = [(encoded.values, ~encoded.filled)]
+            if feature.indicator:
+                layers.append((encoded.filled.astype(np.float32), np.ones_like(encoded.filled)))
             if isinstance(column, Jagged):
-                if feature.overflow == "error" and (column.lengths > feature.width).any():
+                if feature.overflow == "error" and (column.lengths > width).any():
                     self._refuse(columns, feature)
-                places, sources, kept = padding.indices(column.offsets, feature.width)
-                # one flat index is three times as fast as a pair of them
-                x.reshape(-1)[places + first] = values[sources]
-                mask.reshape(-1)[places + first] = real[sources]
+                places, sources, kept = padding.indices(column.offsets, width)
                 lengths[:, list_number] = kept
-                dropped[:, list_number] = column.lengths - kept
+                amounts[BEYOND] = column.lengths - kept
                 list_number += 1
+                for number, (values, real) in enumerate(layers):
+                    # one flat index is three times as fast as a pair of them
+                    target = places + (first + number * width)
+                    x.reshape(-1)[target] = values[sources]
+                    mask.reshape(-1)[target] = real[sources]
             else:
-                x[:, target] = values.reshape(n, feature.width)
-                mask[:, target] = real.reshape(n, feature.width)
-            first += feature.width
-        return Vectors(x, mask, lengths, dropped, filled)
+                for number, (values, real) in enumerate(layers):
+                    start = first + number * width
+                    x[:, start : start + width] = values.reshape(n, width)
+                    mask[:, start : start + width] = real.reshape(n, width)
+            for kind in _counted(feature):
+                counts[:, line] = amounts.get(kind, 0)
+                line += 1
+            first += feature.columns
+        return Vectors(x, mask, lengths, counts)
+
+    def inverse(
+        self, x: Array, mask: Array, lengths: NDArray[np.integer[Any]] | None = None
+    ) -> Columns:
+        """Columns in raw units, float64, from the vectors of n events.
+
+        x: ``(n, d)``, as `__call__` gives it or as a model reconstructs it. mask: ``(n, d)``
+        bool; values that are not real come back as NaN. lengths: ``(n, j)``, values of each
+        jagged branch; without them a list ends with its last real value, or with the last one
+        that its indicator knows. What was cut or clipped stays so. How exact it is says
+        `FeatureTransform.decode`.
+
+        Raises ConfigError for arrays of another shape, and naming the features whose scaling
+        has no inverse.
+
+        >>> transform = VectorTransform(features=(
+        ...     FeatureTransform(branch="pt", kind="jagged", dtype="int32", width=3, factor=0.5),))
+        >>> x, mask = np.array([[1.5, 2.0, 0.0]]), np.array([[True, True, False]])
+        >>> transform.inverse(x, mask)["pt"].to_lists()
+        [[3.0, 4.0]]
+        """
+        lost = [feature.branch for feature in self.features if not feature.invertible]
+        if lost:
+            raise ConfigError(f"the scaling of {', '.join(lost)} has no inverse: leave them out")
+        n = len(x)
+        shapes = {"x": (x, self.num_features), "mask": (mask, self.num_features)}
+        if lengths is not None:
+            shapes["lengths"] = (lengths, len(self.jagged))
+        for name, (array, width) in shapes.items():
+            if array.shape != (n, width):
+                raise ConfigError(f"{name} takes shape {(n, width)}, not {array.shape}")
+        columns: Columns = {}
+        first, list_number = 0, 0
+        for feature in self.features:
+            values = slice(first, first + feature.width)
+            first += feature.columns
+            raw = np.where(mask[:, values], feature.decode(x[:, values]), np.nan)
+            if feature.kind != "jagged":
+                columns[feature.branch] = raw[:, 0] if feature.kind == "flat" else raw
+                continue
+            known = mask[:, first - feature.width : first]
+            kept = _last(known) if lengths is None else lengths[:, list_number]
+            inside = np.arange(feature.width) < np.reshape(kept, (n, 1))
+            columns[feature.branch] = Jagged(raw[inside], offsets_from_lengths(inside.sum(1)))
+            list_number += 1
+        return columns
+
+    @property
+    def pads(self) -> NDArray[np.float32]:
+        """What stands in padded entries of each column, ``(d,)`` float32."""
+        rows = [[f.pad] * f.width + [0.0] * (f.columns - f.width) for f in self.features]
+        return np.array([pad for row in rows for pad in row], np.float32)
 
     def _refuse(self, columns: Mapping[str, Column], feature: FeatureTransform) -> None:
         """Raise for the first fault of this branch, if its policy makes it one."""
@@ -221,16 +248,22 @@ def _content(column: Column) -> Array:
     return column.content if isinstance(column, Jagged) else column
 
 
-def _finite(column: Column) -> NDArray[np.bool_]:
-    content = _content(column)
-    if content.dtype.kind != "f":
-        return np.ones(content.shape, np.bool_)
-    return np.isfinite(content)
+def _counted(feature: FeatureTransform) -> list[Kind]:
+    """The kinds of ledger lines that this feature can add to."""
+    found: list[Kind] = []
+    if feature.kind == "jagged" and feature.overflow == "truncate":
+        found.append(BEYOND)
+    if feature.missing is not None and feature.may_miss:
+        found.append(FILLED)
+    if feature.clip is not None:
+        found.append(CLIPPED)
+    return found
 
 
-def _rows_with(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Rows (events) of the column in which any flag is set."""
-    return np.flatnonzero(_count_rows(column, flags))
+def _last(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """One more than the place of the last true of each row, 0 without any."""
+    found: NDArray[np.int64] = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1)
+    return found
 
 
 def _count_rows(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -241,31 +274,6 @@ def _count_rows(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
         return counts
     total: NDArray[np.int64] = flags.sum(axis=tuple(range(1, flags.ndim)), dtype=np.int64)
     return total
-
-
-def _scaled(
-    column: Column, feature: FeatureTransform, real: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Scale in float64, so that large values lose digits only in the result."""
-    values = _content(column).astype(np.float64)
-    if feature.missing is not None:
-        values[~real] = feature.missing
-    with np.errstate(over="ignore", invalid="ignore"):  # infinities are looked for in the result
-        return ((values - feature.center) * feature.factor).astype(np.float32)
-
-
-def _too_large(column: Column, feature: FeatureTransform) -> NDArray[np.bool_]:
-    """Finite values that become infinite as float32 once scaled."""
-    content = _content(column)
-    if not feature.may_overflow:
-        return np.zeros(content.shape, np.bool_)
-    with np.errstate(invalid="ignore", over="ignore"):
-        scaled = np.abs((content.astype(np.float64) - feature.center) * feature.factor)
-    return _finite(column) & (scaled > LARGEST)
-
-
-def _limits(dtype: np.dtype[Any]) -> Any:
-    return np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
 
 
 class _Padding:

@@ -1,0 +1,100 @@
+"""From what a config asks for and what the specs learnt to the transform of a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from hepdata_adapters.common.derive import common_preparation
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.feature_config import COUNT, ImageInput, RaggedInput, SetInput
+from hepdata_adapters.common.features import Layout, ResolvedFeature, ResolvedInput
+from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.transform.build import (
+    build_transform,
+    feature_transform,
+    pad_length,
+)
+from hepdata_adapters.common.transform.image import ImageBins, ImageTransform, image_edges
+from hepdata_adapters.common.transform.pipeline import InputTransform, Transform
+from hepdata_adapters.common.transform.ragged import RaggedTransform
+from hepdata_adapters.common.transform.sets import SetTransform
+
+
+def assemble(layout: Layout, manifest: Manifest, specs: Specs) -> Transform:
+    """The transform of a dataset.
+
+    Raises ConfigError naming the feature or the input that does not fit what the specs say.
+    """
+    return Transform(
+        preparation=common_preparation(manifest, layout.columns),
+        vector=build_transform(layout.features, specs) if layout.features else None,
+        inputs={name: _input(name, given, specs) for name, given in layout.inputs.items()},
+    )
+
+
+def _input(name: str, given: ResolvedInput, specs: Specs) -> InputTransform:
+    wanted = given.config
+    try:
+        if isinstance(wanted, ImageInput):
+            return _image(wanted, specs)
+        if isinstance(wanted, SetInput):
+            return _set(wanted, given.features, specs)
+        return _ragged(wanted, given.features, specs)
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"inputs.{name}: {error}") from None
+
+
+def _set(wanted: SetInput, features: tuple[ResolvedFeature, ...], specs: Specs) -> SetTransform:
+    first = features[0]
+    sized = first if wanted.length is None else _with_length(first, wanted.length)
+    length = pad_length(sized, specs.branches[first.branch.name])
+    overflow = wanted.overflow or first.overflow
+    return SetTransform(
+        features=tuple(
+            feature_transform(_with_length(feature, length), specs.branches[feature.branch.name])
+            for feature in features
+        ),
+        length=length,
+        overflow=_served(overflow),
+        dtype=wanted.dtype,
+        pad=first.pad,
+    )
+
+
+def _ragged(
+    wanted: RaggedInput, features: tuple[ResolvedFeature, ...], specs: Specs
+) -> RaggedTransform:
+    return RaggedTransform(
+        features=tuple(
+            feature_transform(_with_length(feature, 1), specs.branches[feature.branch.name])
+            for feature in features
+        ),
+        dtype=wanted.dtype,
+    )
+
+
+def _image(wanted: ImageInput, specs: Specs) -> ImageTransform:
+    bins = []
+    for axis in wanted.axes:
+        stats = specs.branches[axis.branch]
+        edges = image_edges(axis, stats.minimum, stats.maximum)
+        bins.append(ImageBins(branch=axis.branch, edges=edges, periodic=axis.periodic))
+    return ImageTransform(
+        axes=tuple(bins),
+        channels=tuple(None if channel == COUNT else channel for channel in wanted.channels),
+        center=wanted.center,
+        outside=wanted.outside,
+        channels_last=wanted.channels_last,
+        sparse=wanted.sparse,
+    )
+
+
+def _with_length(feature: ResolvedFeature, length: float | Literal["max"]) -> ResolvedFeature:
+    return replace(feature, length=length)
+
+
+def _served(overflow: Literal["truncate", "error", "drop"]) -> Literal["truncate", "error"]:
+    """What an overlong event gets: those that training leaves out are refused when served."""
+    return "error" if overflow == "drop" else overflow

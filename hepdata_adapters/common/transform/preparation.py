@@ -1,0 +1,236 @@
+"""From the branches of a file to the branches that the model's features are made of.
+
+Objects of a jagged group are selected and sorted first; derived columns are computed from what
+is left. The result is branches like any others, so that features, labels, weights, selections
+and specs need not know. The same object travels inside every archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hepdata_adapters.common.columns import Column, Columns, Jagged, offsets_from_lengths
+from hepdata_adapters.common.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.expressions import Expression, parse
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RawBranch(_Model):
+    """A branch as it is in the file, and as a client sends it. size: values of an array."""
+
+    name: str
+    kind: Literal["flat", "array", "jagged"]
+    dtype: str
+    size: int = Field(default=1, ge=1)
+
+    @field_validator("dtype")
+    @classmethod
+    def _numeric(cls, dtype: str) -> str:
+        try:
+            if np.dtype(dtype).kind in "biuf":
+                return dtype
+        except TypeError:
+            pass
+        raise ValueError(f"{dtype!r} is not a numeric dtype")
+
+
+class ObjectGroup(_Model):
+    """Jagged branches that share a count, and which of their objects stay, in what order.
+
+    selection, sort_by: expressions over branches of the file. Equal objects keep their order,
+    those whose key is NaN come last.
+    """
+
+    name: str
+    members: tuple[str, ...] = Field(min_length=1)
+    selection: str | None = None
+    sort_by: str | None = None
+    descending: bool = True
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """The texts of the selection and of the key."""
+        return tuple(text for text in (self.selection, self.sort_by) if text is not None)
+
+
+class DerivedColumn(_Model):
+    """A branch that is computed. expression: over branches and other derived columns."""
+
+    name: str
+    expression: str
+
+
+class Preparation(_Model):
+    """Raw columns to prepared ones. branches: all that it may be asked to read.
+
+    columns: in an order in which each needs only those before it.
+
+    >>> preparation = Preparation(
+    ...     branches=(RawBranch(name="Jet_pt", kind="jagged", dtype="float32"),),
+    ...     objects=(ObjectGroup(name="Jet", members=("Jet_pt",), selection="Jet_pt > 30",
+    ...                          sort_by="Jet_pt"),),
+    ...     columns=(DerivedColumn(name="HT", expression="sum(Jet_pt)"),))
+    >>> jets = Jagged.from_lists([[40.0, 20.0, 50.0], [10.0]])
+    >>> found = preparation({"Jet_pt": jets}, ["Jet_pt", "HT"])
+    >>> found["Jet_pt"].to_lists(), found["HT"].tolist()
+    ([[50.0, 40.0], []], [90.0, 0.0])
+    """
+
+    branches: tuple[RawBranch, ...] = ()
+    objects: tuple[ObjectGroup, ...] = ()
+    columns: tuple[DerivedColumn, ...] = ()
+
+    @model_validator(mode="after")
+    def _readable(self) -> Preparation:
+        try:
+            _ = self.parsed_objects, self.parsed_columns
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @cached_property
+    def parsed_objects(self) -> dict[str, tuple[Expression | None, Expression | None]]:
+        """Selection and sort key of each group, by its name."""
+        known = {branch.name for branch in self.branches}
+        return {
+            group.name: (
+                parse(group.selection, known) if group.selection else None,
+                parse(group.sort_by, known) if group.sort_by else None,
+            )
+            for group in self.objects
+        }
+
+    @cached_property
+    def parsed_columns(self) -> dict[str, Expression]:
+        """The expression of each derived column, by its name."""
+        known = {branch.name for branch in self.branches}
+        found: dict[str, Expression] = {}
+        for column in self.columns:
+            found[column.name] = parse(column.expression, known | found.keys())
+        return found
+
+    @cached_property
+    def group_of(self) -> dict[str, ObjectGroup]:
+        """The group of each branch that has one."""
+        return {member: group for group in self.objects for member in group.members}
+
+    def needs(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The branches of the file that the prepared columns ``names`` are made of."""
+        found: dict[str, None] = {}
+        for name in names:
+            if name in self.parsed_columns:
+                found |= dict.fromkeys(self.needs(sorted(self.parsed_columns[name].names)))
+                continue
+            found[name] = None
+            if name in self.group_of:
+                for expression in self.parsed_objects[self.group_of[name].name]:
+                    found |= dict.fromkeys(sorted(expression.names) if expression else ())
+        return tuple(found)
+
+    def restricted(self, names: Iterable[str]) -> Preparation:
+        """The part of it that the prepared columns ``names`` need, and nothing else."""
+        names = tuple(names)
+        raw = set(self.needs(names))
+        wanted = self.made_of(names)
+        objects = tuple(
+            group.model_copy(update={"members": members})
+            for group in self.objects
+            if (members := tuple(name for name in group.members if name in raw))
+        )
+        return Preparation(
+            branches=tuple(branch for branch in self.branches if branch.name in raw),
+            objects=objects,
+            columns=tuple(column for column in self.columns if column.name in wanted),
+        )
+
+    def __call__(self, columns: Mapping[str, Column], names: Iterable[str]) -> Columns:
+        """The prepared columns ``names`` of n events.
+
+        Raises InvalidValueError where branches that should share a count do not; its ``row`` is
+        the first such event.
+        """
+        names = tuple(names)
+        present = dict(columns)
+        wanted = self.made_of(names)
+        for group in self.objects:
+            members = [name for name in group.members if name in wanted]
+            if members:
+                self._select(group, members, columns, present)
+        for name, expression in self.parsed_columns.items():
+            if name in wanted:
+                present[name] = expression(present)
+        return {name: present[name] for name in names}
+
+    def made_of(self, names: Iterable[str]) -> set[str]:
+        """These columns and all that they are computed from, cuts on objects left out."""
+        found: set[str] = set()
+        for name in names:
+            found.add(name)
+            if name in self.parsed_columns:
+                found |= self.made_of(self.parsed_columns[name].names)
+        return found
+
+    def _select(
+        self, group: ObjectGroup, members: list[str], raw: Mapping[str, Column], out: Columns
+    ) -> None:
+        """Put the selected, sorted members of a group in place of all."""
+        first = raw[members[0]]
+        if not isinstance(first, Jagged):
+            raise ConfigError(f"objects {group.name}: {members[0]} is not jagged")
+        for name in members[1:]:
+            same_lengths(members[0], first, name, raw[name])
+        selection, key = self.parsed_objects[group.name]
+        keep = np.ones(len(first.content), np.bool_)
+        if selection is not None:
+            passed = selection(raw)
+            same_lengths(members[0], first, f"selection {selection.text!r}", passed)
+            values = _content(passed)
+            keep = values.astype(np.bool_) & (values == values)
+        kept = np.flatnonzero(keep)
+        before = offsets_from_lengths(keep)
+        offsets = before[first.offsets]
+        if key is not None:
+            ranks = key(raw)
+            same_lengths(members[0], first, f"key {key.text!r}", ranks)
+            kept = kept[_sorted(_content(ranks)[kept], offsets, descending=group.descending)]
+        for name in members:
+            out[name] = Jagged(_content(raw[name])[kept], offsets)
+
+
+def same_lengths(first: str, column: Jagged, second: str, other: Column) -> None:
+    """Raise InvalidValueError, with the first ``row``, where two jagged columns differ in length.
+
+    ConfigError where the second is not jagged at all.
+    """
+    if not isinstance(other, Jagged):
+        raise ConfigError(f"{second} has one value an event, {first} has one for each object")
+    if not np.array_equal(column.offsets, other.offsets):
+        row = int(np.flatnonzero(column.lengths != other.lengths)[0])
+        raise InvalidValueError(
+            f"{first} has {column.lengths[row]} values and {second} {other.lengths[row]}",
+            branch=second,
+            row=row,
+        )
+
+
+def _content(column: Column) -> NDArray[np.generic]:
+    return column.content if isinstance(column, Jagged) else column
+
+
+def _sorted(
+    key: NDArray[np.generic], offsets: NDArray[np.int64], *, descending: bool
+) -> NDArray[np.int64]:
+    """The order of all objects, event by event; stable, NaN last."""
+    values = key.astype(np.float64)
+    event = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    found: NDArray[np.int64] = np.lexsort((-values if descending else values, event))
+    return found
