@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
-from hepdata_adapters.common.columns import take
 from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.errors import DataError, SpecsError
+from hepdata_adapters.common.derive import scan
+from hepdata_adapters.common.errors import ConfigError, DataError, SpecsError
 from hepdata_adapters.common.features import Layout, manifest_branch, resolve
-from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
-from hepdata_adapters.common.membership import deciding_branches, member_codes
-from hepdata_adapters.common.schema import Branch
-from hepdata_adapters.common.source import Source
-from hepdata_adapters.common.specs.model import Binding, Specs
-from hepdata_adapters.common.specs.statistics import BranchStatistics, summarize
-from hepdata_adapters.common.split import SPLITS, SplitName
+from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.normalise import normalised
+from hepdata_adapters.common.specs.binding import Binding
+from hepdata_adapters.common.specs.merge import combined, merged_classes
+from hepdata_adapters.common.specs.model import ClassStatistics, Sampled, Specs
+from hepdata_adapters.common.specs.parallel import Workers, summaries_of
+from hepdata_adapters.common.specs.parts import (
+    Part,
+    Summary,
+    chosen_units,
+    file_branches,
+    parts_of,
+    summary_of,
+)
+from hepdata_adapters.common.specs.statistics import empty
+from hepdata_adapters.common.split import SPLITS
+
+__all__ = [
+    "Progress", "binding_of", "cache_folder", "cached_specs", "compute_specs", "file_branches",
+    "specs_of",
+]  # fmt: skip
 
 _MORE_TRAINING = {
     "fractions": "raise split.train or change split.seed",
@@ -32,74 +44,132 @@ Progress = Callable[[int, int], None]
 """Called with (events done, events in all)."""
 
 
-def compute_specs(config: DatasetConfig, progress: Progress | None = None) -> Specs:
+def compute_specs(
+    config: DatasetConfig,
+    progress: Progress | None = None,
+    *,
+    processes: int = 1,
+    dask: str | None = None,
+    fraction: float = 1.0,
+) -> Specs:
     """One pass over all files of a config.
 
-    Raises the errors of the manifest and of reading, and DataError if the training split is
-    empty.
+    The result does not depend on who computes it: this process, ``processes`` of this machine,
+    or the cluster of a Dask scheduler with the address ``dask``. fraction: the part of the units
+    (entry ranges) of which the values are read; events are counted in all of them, for which
+    only the branches that decide the split and the selection are read.
+    Raises the errors of the manifest and of reading, WorkerError for a process that died, and
+    DataError if the training split is empty or holds values too large for float64 moments.
     """
-    manifest = build_manifest(config.samples)
-    return specs_of(config, manifest, resolve(config, manifest), progress)
+    workers = Workers(processes, dask)
+    manifest = scan(config)
+    layout = resolve(config, manifest)
+    return specs_of(config, manifest, layout, progress, workers=workers, fraction=fraction)
 
 
 def specs_of(
-    config: DatasetConfig, manifest: Manifest, layout: Layout, progress: Progress | None = None
+    config: DatasetConfig,
+    manifest: Manifest,
+    layout: Layout,
+    progress: Progress | None = None,
+    *,
+    workers: Workers = Workers(),  # noqa: B008 (frozen)
+    fraction: float = 1.0,
 ) -> Specs:
     """`compute_specs` for a manifest that is there already."""
-    binding = binding_of(config, manifest, layout)
-    statistics: dict[str, BranchStatistics] = {}
-    records = []
-    done = 0
-    for number, file in enumerate(manifest.files):
-        branches = file_branches(config, manifest, layout, file)
-        names = [branch.name for branch in branches]
-        deciding = deciding_branches(layout, file.sample)
-        with Source([*dict.fromkeys([*names, *deciding])]) as source:
-            counts = np.zeros((len(file.units) - 1, len(SPLITS)), np.int64)
-            for unit in range(len(counts)):
-                start, stop = int(file.units[unit]), int(file.units[unit + 1])
-                columns = source.read(file, start, stop)
-                codes = member_codes(config.split, layout, file, start, stop, columns)
-                counts[unit] = np.bincount(codes[codes >= 0], minlength=len(SPLITS))
-                rows = np.flatnonzero(codes == 0)
-                for branch in branches:
-                    part = summarize(branch, take(columns[branch.name], rows))
-                    known = statistics.get(branch.name)
-                    statistics[branch.name] = known.merge(part) if known else part
-                done += stop - start
-                if progress:
-                    progress(done, manifest.entries)
-        per_split: dict[SplitName, tuple[int, ...]] = {
-            name: tuple(counts[:, code].tolist()) for code, name in enumerate(SPLITS)
-        }
-        records.append(binding.files[number].model_copy(update={"counts": per_split}))
-    binding = binding.model_copy(update={"files": tuple(records)})
-    specs = Specs(hash=binding.hash(), binding=binding, branches=statistics)
+    specs = partial_specs(config, manifest, layout, progress, workers=workers, fraction=fraction)
     if specs.events("train") == 0:
         raise DataError(
             f"the training split is empty ({specs.summary()}): {_MORE_TRAINING[config.split.way]}"
         )
-    return specs
+    if specs.sampled and not specs.sampled.events:
+        raise DataError(
+            f"no training event is in the {specs.sampled.units} of {specs.sampled.of} units of a "
+            f"fraction {fraction:g}: raise it"
+        )
+    branches = dict(specs.branches)
+    for name in layout.statistics:
+        if name not in branches:  # that of a sample without a training event
+            branch = manifest_branch(manifest, config, name)
+            branches[name] = empty(branch, weighted=config.statistics != "events")
+    return specs.model_copy(update={"branches": branches})
+
+
+def partial_specs(
+    config: DatasetConfig,
+    manifest: Manifest,
+    layout: Layout,
+    progress: Progress | None,
+    *,
+    workers: Workers,
+    fraction: float,
+) -> Specs:
+    """`specs_of`, where the training split may be empty: these files need not be all there are."""
+    if not 0.0 < fraction <= 1.0:
+        raise ConfigError(f"fraction is above 0 and at most 1, not {fraction:g}")
+    if config.statistics == "classes" and layout.task not in ("binary", "multiclass"):
+        raise ConfigError("statistics: classes needs labels that are classes")
+    binding = binding_of(config, manifest, layout)
+    if config.statistics == "weights":  # only then does the size of a weight matter here
+        config = normalised(config, manifest, cache_folder())
+    classes: dict[str, ClassStatistics] = {}
+    counted: list[list[tuple[int, ...]]] = [[] for _ in manifest.files]
+    parts = parts_of(config, manifest, layout, fraction)
+    for part, summary in _summarised(parts, workers, progress, manifest.entries):
+        counted[part.number] += summary.counts
+        classes = merged_classes(classes, summary.classes, part.file.url)
+    records = tuple(
+        record.model_copy(
+            update={
+                "counts": {
+                    name: tuple(unit[code] for unit in found) for code, name in enumerate(SPLITS)
+                },
+                "dropped": tuple(
+                    sum(unit[len(SPLITS) + number] for unit in found)
+                    for number in range(len(layout.drops))
+                ),
+            }
+        )
+        for record, found in zip(binding.files, counted, strict=True)
+    )
+    binding = binding.model_copy(update={"files": records})
+    sampled = None
+    if fraction < 1.0:
+        chosen = [chosen_units(file, fraction, config.split.seed) for file in manifest.files]
+        sampled = Sampled(
+            fraction=fraction,
+            seed=config.split.seed,
+            units=sum(int(units.sum()) for units in chosen),
+            of=sum(len(units) for units in chosen),
+            events=sum(found.events for found in classes.values()),
+        )
+    return combined(binding, classes, sampled)
+
+
+def _summarised(
+    parts: Iterator[Part], workers: Workers, progress: Progress | None, entries: int
+) -> Iterator[tuple[Part, Summary]]:
+    """Each part with its summary, in order; reports the entries done."""
+    done = 0
+
+    def advance(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, entries)
+
+    if workers.remote:
+        for part, summary in summaries_of(parts, workers):
+            advance(part.entries)
+            yield part, summary
+    else:
+        for part in parts:
+            yield part, summary_of(part, advance)
 
 
 def binding_of(config: DatasetConfig, manifest: Manifest, layout: Layout) -> Binding:
     """What specs of this dataset belong to."""
-    selections = [sample.selection for sample in config.samples]
-    return Binding.of(manifest, config.split, layout.identity, layout.statistics, selections)
-
-
-def file_branches(
-    config: DatasetConfig, manifest: Manifest, layout: Layout, file: FileInfo
-) -> list[Branch]:
-    """The branches to summarise in one file: features, and the label and weight it uses."""
-    sample = config.samples[file.sample]
-    own = {name for name in (sample.label, sample.weight.branch) if isinstance(name, str)}
-    features = {feature.branch.name for feature in layout.features}
-    return [
-        file.branch(name) if name in features else manifest_branch(manifest, config, name)
-        for name in layout.statistics
-        if name in features or name in own
-    ]
+    return Binding.of(config, manifest, layout)
 
 
 def cached_specs(

@@ -1,10 +1,9 @@
-"""Specs: what one pass over the data learnt, and the data it is bound to."""
+"""Specs: what one pass over the data learnt; the data it is bound to is in `binding`."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,95 +11,74 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hepdata_adapters.common.config import Split
-from hepdata_adapters.common.errors import SpecsError
+from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.hashing import digest
-from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.specs.binding import Binding, FileRecord
+from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics
-from hepdata_adapters.common.split import SPLITS, SplitName, split_of_file
+from hepdata_adapters.common.split import SPLITS, SplitName
+
+__all__ = ["Binding", "ClassStatistics", "FileRecord", "Sampled", "Specs"]
 
 
-class _Model(BaseModel):
+class ClassStatistics(BaseModel):
+    """The training events of one class: their number, and the statistics of their branches."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    events: int = Field(default=0, ge=0)
+    branches: dict[str, BranchStatistics] = {}
 
-class FileRecord(_Model):
-    """A file of the manifest the specs were made from.
+    def merge(self, other: ClassStatistics, file: str | None = None) -> ClassStatistics:
+        """Those of both sets of events together, branches of only one of them included.
 
-    units: boundaries of the entry ranges. counts: events of each split in each unit, those that
-    pass the selection.
+        Raises SpecsError where a branch is not the same in both, DataError where its values are
+        too large together; ``file`` is then named.
+        """
+        branches = dict(self.branches)
+        for name, statistics in other.branches.items():
+            try:
+                known = branches.get(name)
+                branches[name] = statistics if known is None else known.merge(statistics)
+            except ValueError as error:
+                raise SpecsError(f"branch {name!r}: {error}") from None
+            except OverflowError as error:
+                raise DataError(str(error), file=file, branch=name) from None
+        return ClassStatistics(events=self.events + other.events, branches=branches)
+
+
+class Sampled(BaseModel):
+    """Which part of the units the statistics were made from; event counts are of all.
+
+    units: read of ``of``, chosen by a hash with ``seed``. events: of the training split in them.
     """
 
-    url: str
-    tree: str
-    uuid: str
-    entries: int = Field(ge=0)
-    units: tuple[int, ...]
-    counts: dict[SplitName, tuple[int, ...]] = {}
-    selection: str = ""
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def key(self) -> tuple[str, str, int, tuple[int, ...]]:
-        """What must agree; the URL may change when a file is moved."""
-        return (self.uuid, self.tree, self.entries, self.units)
+    fraction: float = Field(gt=0, lt=1)
+    seed: int
+    units: int = Field(ge=0)
+    of: int = Field(ge=0)
+    events: int = Field(ge=0)
 
 
-class Binding(_Model):
-    """The data that specs belong to: files, split and the branches summarised."""
-
-    files: tuple[FileRecord, ...]
-    split: Split
-    identity: tuple[str, ...]
-    branches: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls,
-        manifest: Manifest,
-        split: Split,
-        identity: Sequence[str],
-        branches: Sequence[str],
-        selections: Sequence[str | None],
-    ) -> Binding:
-        """What specs of this data would belong to. selections: those of the samples."""
-        files = tuple(
-            FileRecord(
-                url=file.url,
-                tree=file.tree,
-                uuid=file.uuid,
-                entries=file.entries,
-                units=tuple(file.units.tolist()),
-                selection=selections[file.sample] or "",
-            )
-            for file in manifest.files
-        )
-        return cls(files=files, split=split, identity=tuple(identity), branches=tuple(branches))
-
-    def hash(self) -> str:
-        """SHA-256 over file UUIDs, trees, entries and units, the split and the branches."""
-        document = {
-            "files": [list(file.key()) for file in self.files],
-            "split": self.split.model_dump(mode="json"),
-            "identity": list(self.identity),
-            "branches": list(self.branches),
-        }
-        if self.split.files:  # only here does the name of a file matter
-            document["splits"] = [split_of_file(self.split, file.url) for file in self.files]
-        if any(file.selection for file in self.files):
-            document["selections"] = [file.selection for file in self.files]
-        return digest(document)
-
-
-class Specs(_Model):
+class Specs(Sparse):
     """Statistics of every branch over the training split, and event counts of every file.
 
-    Small JSON, reusable as long as the data is the same; see `verify`.
+    Small JSON, reusable as long as the data is the same; see `verify`. classes: the statistics of
+    each class by its label, where all classes weigh the same in ``branches``. sampled: how much
+    was read, if not all.
     """
+
+    optional = ("classes", "sampled")
 
     format: Literal["hepdata-specs"] = "hepdata-specs"
     version: Literal[1] = 1
     hash: str
     binding: Binding
     branches: dict[str, BranchStatistics]
+    classes: dict[str, ClassStatistics] = Field(default={})
+    sampled: Sampled | None = None
     checksum: str = ""
 
     @classmethod
@@ -155,10 +133,7 @@ class Specs(_Model):
 
         Statistics of more branches than wanted do no harm.
         """
-        differences = _file_differences(self.binding.files, wanted.files)
-        differences += _split_differences(self.binding, wanted)
-        if not differences and self.binding.identity != wanted.identity:
-            differences.append(f"identity is {wanted.identity}, was {self.binding.identity}")
+        differences = self.binding.differences(wanted)
         unknown = [name for name in wanted.branches if name not in self.branches]
         if unknown:
             differences.append(f"no statistics of {', '.join(unknown[:5])}")
@@ -183,42 +158,10 @@ class Specs(_Model):
     def summary(self) -> str:
         """One line: files, events and how they are split."""
         parts = ", ".join(f"{name} {self.events(name):,}" for name in SPLITS)
-        return f"{len(self.binding.files)} file(s), {self.events():,} events ({parts})"
-
-
-def _file_differences(old: Sequence[FileRecord], new: Sequence[FileRecord]) -> list[str]:
-    before = {(file.uuid, file.tree): file for file in old}
-    after = {(file.uuid, file.tree): file for file in new}
-    found = [f"{after[k].url} was added" for k in after if k not in before]
-    found += [f"{before[k].url} is gone" for k in before if k not in after]
-    for name in after.keys() & before.keys():
-        if after[name].entries != before[name].entries:
-            found.append(
-                f"{after[name].url} has {after[name].entries} entries, had {before[name].entries}"
-            )
-        elif after[name].key() != before[name].key():
-            found.append(f"{after[name].url} has other clusters")
-        elif after[name].selection != before[name].selection:
-            now, then = after[name].selection or "none", before[name].selection or "none"
-            found.append(f"the selection in {after[name].url} is {now}, was {then}")
-    if not found and [f.key() for f in old] != [f.key() for f in new]:
-        found.append("the files are in another order")
-    return found
-
-
-def _split_differences(old: Binding, new: Binding) -> list[str]:
-    mine, theirs = old.split, new.split
-    if mine.way != theirs.way:
-        return [f"the split is by {theirs.way}, was by {mine.way}"]
-    found = [
-        f"split.{name} is {getattr(theirs, name)}, was {getattr(mine, name)}"
-        for name in mine.model_dump()
-        if getattr(mine, name) != getattr(theirs, name)
-    ]
-    if mine.files and not found:
-        before = {(file.uuid, file.tree): split_of_file(mine, file.url) for file in old.files}
-        for file in new.files:
-            was, now = before.get((file.uuid, file.tree)), split_of_file(theirs, file.url)
-            if was not in (None, now):
-                found.append(f"{file.url} is in {now}, was in {was}")
-    return found
+        text = f"{len(self.binding.files)} file(s), {self.events():,} events ({parts})"
+        if self.sampled is None:
+            return text
+        return (
+            f"{text}, statistics of {self.sampled.events:,} training events in "
+            f"{self.sampled.units} of {self.sampled.of} units"
+        )

@@ -1,0 +1,187 @@
+"""Parts of the specs pass: runs of units of one file, each summarised on its own.
+
+The parts are the same however many processes share them, and they are merged in their order:
+that is why the result does not depend on who computed what, or when.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from hepdata_adapters.common.columns import Columns, take
+from hepdata_adapters.common.config import DatasetConfig
+from hepdata_adapters.common.errors import DataError
+from hepdata_adapters.common.features import Layout, manifest_branch
+from hepdata_adapters.common.hashing import key
+from hepdata_adapters.common.manifest import FileInfo, Manifest
+from hepdata_adapters.common.membership import DROPPED, deciding_branches, member_codes
+from hepdata_adapters.common.schema import Branch
+from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.specs.merge import ALL, merged_classes
+from hepdata_adapters.common.specs.model import ClassStatistics
+from hepdata_adapters.common.specs.statistics import summarize
+from hepdata_adapters.common.split import SPLITS
+from hepdata_adapters.common.targets import labels_of, weights_of
+
+PART_ENTRIES = 2**18
+_WHOLE = np.dtype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Units ``first`` to ``stop`` of a file, and what to learn from them.
+
+    number: of the file in the manifest. branches: those to summarise. chosen: ``(stop - first,)``
+    bool, the units whose values are read; in the others events are only counted.
+    """
+
+    config: DatasetConfig
+    layout: Layout
+    number: int
+    file: FileInfo
+    branches: tuple[Branch, ...]
+    first: int
+    stop: int
+    chosen: NDArray[np.bool_]
+
+    @property
+    def entries(self) -> int:
+        return int(self.file.units[self.stop] - self.file.units[self.first])
+
+
+class Summary(BaseModel):
+    """What a part gave: small, and JSON between processes.
+
+    counts: events of each split in each unit, then those that each of the layout's drops leaves
+    out, ``(units, splits + drops)``. classes: statistics by label,
+    or under `ALL`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    counts: tuple[tuple[int, ...], ...]
+    classes: dict[str, ClassStatistics] = {}
+
+
+def parts_of(
+    config: DatasetConfig,
+    manifest: Manifest,
+    layout: Layout,
+    fraction: float = 1.0,
+    entries: int = PART_ENTRIES,
+) -> Iterator[Part]:
+    """The parts of all files in order, of about ``entries`` entries; an empty file has none.
+
+    fraction: about this part of the units is chosen, see `chosen_units`.
+    """
+    # a part is sent to another process: not with the names of all files
+    small = config.model_copy(
+        update={"samples": tuple(s.model_copy(update={"files": (s.name,)}) for s in config.samples)}
+    )
+    for number, file in enumerate(manifest.files):
+        branches = tuple(file_branches(config, manifest, layout, file))
+        chosen = chosen_units(file, fraction, config.split.seed)
+        pieces = min(len(chosen), math.ceil(file.entries / entries))
+        for piece in range(pieces):
+            first, stop = (len(chosen) * edge // pieces for edge in (piece, piece + 1))
+            yield Part(small, layout, number, file, branches, first, stop, chosen[first:stop])
+
+
+def chosen_units(file: FileInfo, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Which units of a file to read for a fraction of all, ``(units,)``.
+
+    A hash of the file's UUID, the tree, the unit and the seed decides: the same unit is in or
+    out wherever it is asked, so that specs of a fraction merge like any others.
+    """
+    units = len(file.units) - 1
+    drawn = (key("fraction", seed, file.uuid, file.tree, unit) * 2.0**-64 for unit in range(units))
+    return np.fromiter((number < fraction for number in drawn), np.bool_, units)
+
+
+def file_branches(
+    config: DatasetConfig, manifest: Manifest, layout: Layout, file: FileInfo
+) -> list[Branch]:
+    """The branches to summarise in one file: features, and the label and weight it uses."""
+    sample = config.samples[file.sample]
+    own = {name for name in (sample.label, sample.weight.branch) if isinstance(name, str)}
+    features = set(layout.columns)
+    return [
+        file.branch(name) if name in features else manifest_branch(manifest, config, name)
+        for name in layout.statistics
+        if name in features or name in own
+    ]
+
+
+def summaries(part: Part) -> Iterator[Summary]:
+    """The summary of each unit of a part, in order."""
+    deciding = deciding_branches(part.layout, part.file.sample)
+    names = [*(branch.name for branch in part.branches), *deciding]
+    with Source(names) as full, Source(deciding) as few:
+        for unit, chosen in zip(range(part.first, part.stop), part.chosen.tolist(), strict=True):
+            yield _unit(part, unit, full if chosen else few, chosen)
+
+
+def joined(one: Summary, other: Summary, file: str | None = None) -> Summary:
+    """The summary of two stretches of units that follow each other, the second of ``file``."""
+    classes = merged_classes(one.classes, other.classes, file)
+    return Summary(counts=one.counts + other.counts, classes=classes)
+
+
+def summary_of(part: Part, progress: Callable[[int], None] | None = None) -> Summary:
+    """The summary of a whole part. progress: called with the entries of each unit done.
+
+    Raises the errors of reading, and DataError for values too large to be summarised.
+    """
+    whole = Summary(counts=())
+    for unit, summary in enumerate(summaries(part), part.first):
+        whole = joined(whole, summary, part.file.url)
+        if progress:
+            progress(int(part.file.units[unit + 1] - part.file.units[unit]))
+    return whole
+
+
+def _unit(part: Part, unit: int, source: Source, chosen: bool) -> Summary:
+    config, layout, file = part.config, part.layout, part.file
+    start, stop = int(file.units[unit]), int(file.units[unit + 1])
+    columns = source.read(file, start, stop) if source.branches else {}
+    codes = member_codes(config.split, layout, file, start, stop, columns)
+    left_out = [DROPPED - number for number in range(len(layout.drops))]
+    counts = tuple(int((codes == code).sum()) for code in [*range(len(SPLITS)), *left_out])
+    if not chosen:
+        return Summary(counts=(counts,))
+    rows = np.flatnonzero(codes == SPLITS.index("train"))
+    sample = config.samples[file.sample]
+    if config.statistics == "weights":
+        weights = np.abs(weights_of(sample, file, columns, rows, start))
+        return Summary(counts=(counts,), classes={ALL: _class(part, columns, rows, weights)})
+    if config.statistics == "classes" and layout.task:
+        labels = labels_of(sample, layout.task, file, columns, rows, start, _WHOLE)
+        classes = {
+            str(label): _class(part, columns, rows[labels == label])
+            for label in np.unique(labels).tolist()
+        }
+        return Summary(counts=(counts,), classes=classes)
+    return Summary(counts=(counts,), classes={ALL: _class(part, columns, rows)})
+
+
+def _class(
+    part: Part,
+    columns: Columns,
+    rows: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
+) -> ClassStatistics:
+    branches = {}
+    for branch in part.branches:
+        try:
+            branches[branch.name] = summarize(branch, take(columns[branch.name], rows), weights)
+        except OverflowError as error:
+            raise DataError(
+                str(error), file=part.file.url, tree=part.file.tree, branch=branch.name
+            ) from None
+    return ClassStatistics(events=len(rows), branches=branches)
