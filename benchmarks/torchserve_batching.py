@@ -22,7 +22,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.answers import predict_events
 from hepdata_serving.torchserve import config
 from hepdata_serving.torchserve.export import export_torchserve
@@ -98,7 +100,7 @@ def export_net(folder: Path, net: str) -> list[dict[str, object]]:
         for i in range(FLAT)
     ]
     jets = FeatureTransform(branch="Jet_pt", kind="jagged", dtype="float32", width=JETS)
-    transform = VectorTransform(features=(*flat, jets))
+    transform = Transform.of_vector(VectorTransform(features=(*flat, jets)))
     rng = np.random.default_rng(1)
     events: list[dict[str, object]] = [
         {f"flat{i}": float(rng.normal()) for i in range(FLAT)}
@@ -106,7 +108,7 @@ def export_net(folder: Path, net: str) -> list[dict[str, object]]:
         for _ in range(100)
     ]
     scorer = Scorer(transform.num_features, NETS[net]).eval()
-    score = load_program(save_program(scorer, transform.num_features))
+    score = load_program(save_program(scorer, transform.zeros(3)))
     export_torchserve(
         folder,
         name="bench",

@@ -238,7 +238,7 @@ def test_a_training_model_is_refused(tmp_path: Path) -> None:
 def test_program_is_the_model_for_any_number_of_events(n: int, classes: int) -> None:
     scorer = ExampleScorer(13, classes)
     x = np.random.default_rng(n).normal(size=(n, 13)).astype(np.float32)
-    scores = load_program(save_program(scorer, 13))(x)
+    scores = load_program(save_program(scorer, np.zeros((3, 13), np.float32)))(x)
     assert scores.shape == ((n,) if classes == 1 else (n, classes))
     np.testing.assert_allclose(scores, eager(scorer)(x), rtol=0, atol=1e-6)
 

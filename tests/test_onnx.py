@@ -22,6 +22,7 @@ from hepdata_adapters.common.dense import LENGTH, dense_inputs, input_names
 from hepdata_adapters.common.errors import ConfigError, EventError, MissingExtraError
 from hepdata_adapters.common.events import columns_from_events, events_from_columns
 from hepdata_adapters.common.inference import raw_events, scan_inputs
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
 from hepdata_adapters.torch import RootIterableDataset
 from hepdata_adapters.torch.module import Scorer
@@ -43,7 +44,7 @@ DTYPES = [
 ]
 
 
-def all_kinds() -> VectorTransform:
+def all_kinds() -> Transform:
     """Each dtype as a flat, an array and a jagged branch, with both policies of the floats."""
     features = []
     for number, dtype in enumerate(DTYPES):
@@ -59,7 +60,7 @@ def all_kinds() -> VectorTransform:
                 overflow="error" if dtype in ("int16", "float32") else "truncate",
             ),
         ]  # fmt: skip
-    return VectorTransform(features=tuple(features))
+    return Transform.of_vector(VectorTransform(features=tuple(features)))
 
 
 ALL_KINDS = all_kinds()
@@ -83,7 +84,7 @@ def values_of(dtype: str, shape: Any, rng: np.random.Generator) -> Any:
     return np.where(odds < 0.02, rare, np.where(odds < 0.5, small, usual))
 
 
-def columns_of(transform: VectorTransform, n: int, seed: int) -> dict[str, Column]:
+def columns_of(transform: Transform, n: int, seed: int) -> dict[str, Column]:
     """n events with NaN, infinities, integers beyond 2^53, empty and long lists."""
     rng = np.random.default_rng(seed)
     columns: dict[str, Column] = {}
@@ -102,7 +103,7 @@ def columns_of(transform: VectorTransform, n: int, seed: int) -> dict[str, Colum
 EVENTS = given(n=st.integers(0, 9), seed=st.integers(0, 2**32))
 
 
-def with_garbage(inputs: dict[str, Any], transform: VectorTransform) -> dict[str, Any]:
+def with_garbage(inputs: dict[str, Any], transform: Transform) -> dict[str, Any]:
     """The same events, padded wider with what must not be looked at."""
     changed = dict(inputs)
     for feature in transform.jagged:
@@ -116,7 +117,7 @@ def with_garbage(inputs: dict[str, Any], transform: VectorTransform) -> dict[str
     return changed
 
 
-def good_rows(columns: dict[str, Column], transform: VectorTransform) -> Any:
+def good_rows(columns: dict[str, Column], transform: Transform) -> Any:
     n = len(next(iter(columns.values())))
     return np.setdiff1d(np.arange(n), [fault.row for fault in transform.faults(columns)])
 
@@ -133,21 +134,23 @@ def tensors(inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
 def test_module_agrees_with_numpy_to_the_bit(n: int, seed: int) -> None:
     columns = columns_of(ALL_KINDS, n, seed)
     good = good_rows(columns, ALL_KINDS)
-    expected = ALL_KINDS(take_all(columns, good))
+    expected = ALL_KINDS(take_all(columns, good)).arrays
     inputs = dense_inputs(columns, ALL_KINDS)
     module = EventTransform(ALL_KINDS)
     for given_inputs in (inputs, with_garbage(inputs, ALL_KINDS)):
         out = module(tensors(given_inputs))
         assert np.flatnonzero(out.valid.numpy()).tolist() == good.tolist()
         for name in ("x", "mask", "lengths"):
-            values = getattr(out, name).numpy()
-            assert values.dtype == getattr(expected, name).dtype
-            np.testing.assert_array_equal(values[good], getattr(expected, name))
+            values = out.arrays[name].numpy()
+            assert values.dtype == expected[name].dtype
+            np.testing.assert_array_equal(values[good], expected[name])
 
 
 def test_lengths_that_their_lists_cannot_have_are_not_valid() -> None:
-    transform = VectorTransform(
-        features=(FeatureTransform(branch="pt", kind="jagged", dtype="int32", width=3),)
+    transform = Transform.of_vector(
+        VectorTransform(
+            features=(FeatureTransform(branch="pt", kind="jagged", dtype="int32", width=3),)
+        )
     )
     lengths = torch.tensor([-1, 0, 2, 3])
     out = EventTransform(transform)({"pt": torch.ones(4, 2).int(), "pt_length": lengths})
@@ -181,7 +184,7 @@ def vector_graph() -> Graph:
 def test_graph_agrees_with_numpy_to_the_bit(vector_graph: Graph, n: int, seed: int) -> None:
     columns = columns_of(ALL_KINDS, n, seed)
     good = good_rows(columns, ALL_KINDS)
-    expected = ALL_KINDS(take_all(columns, good)).x
+    expected = ALL_KINDS(take_all(columns, good)).arrays["x"]
     inputs = dense_inputs(columns, ALL_KINDS)
     for given_inputs in (inputs, with_garbage(inputs, ALL_KINDS)):
         x, valid = vector_graph(given_inputs)
@@ -191,8 +194,10 @@ def test_graph_agrees_with_numpy_to_the_bit(vector_graph: Graph, n: int, seed: i
 
 
 def test_exporting_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    transform = VectorTransform(
-        features=(FeatureTransform(branch="MET", kind="flat", dtype="float32", width=1),)
+    transform = Transform.of_vector(
+        VectorTransform(
+            features=(FeatureTransform(branch="MET", kind="flat", dtype="float32", width=1),)
+        )
     )
     first = save_graph(ExampleScorer(1), transform)
     assert save_graph(ExampleScorer(1), transform) == first

@@ -7,6 +7,7 @@ import pytest
 
 keras = pytest.importorskip("keras", reason="TensorFlow is not installed")
 
+import tensorflow as tf  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
@@ -120,6 +121,29 @@ def test_a_model_of_the_user_that_fails_is_told_so(tmp_path, body, said):
     path.write_text(f"def make(n):\n    {body}\n")
     with pytest.raises(ConfigError, match=said):
         build_model(ModelConfig(factory=f"{path}:make"), 5, 1)
+
+
+MUONS = """
+import keras
+
+def make(shapes):
+    muons = keras.Input(shapes["muons"], name="muons")
+    return keras.Model({}, keras.layers.Dense(1, kernel_initializer="ones")(muons))
+"""
+
+
+def test_a_model_of_some_inputs_finds_them_by_name_or_is_refused(tmp_path):
+    """Keras would give the muons of a dict the first input, electrons, and only warn."""
+    path = tmp_path / "mine.py"
+    specs = {name: tf.TensorSpec((None, 2), tf.float32, name) for name in ("electrons", "muons")}
+    path.write_text(MUONS.format("[muons]"))
+    net = build_model(ModelConfig(factory=f"{path}:make"), specs, 1)
+    scorer = build_scorer(net, specs, "regression")
+    given = {"electrons": np.ones((1, 2), np.float32), "muons": np.full((1, 2), 10, np.float32)}
+    assert scorer(given).numpy().tolist() == [20.0]
+    path.write_text(MUONS.format("{'muons': muons}"))
+    with pytest.raises(ConfigError, match=r"(?s)does not take electrons .*`inputs`"):
+        build_model(ModelConfig(factory=f"{path}:make"), specs, 1)
 
 
 def test_the_papers_network_is_the_same_in_both_frameworks():

@@ -50,7 +50,7 @@ def raw_columns(path: Path, run: Any) -> Any:
     from hepdata_adapters.common.inference import scan_inputs
 
     file = scan_inputs([str(path)], run.transform).files[0]
-    with Source([feature.branch for feature in run.transform.features]) as source:
+    with Source([branch.name for branch in run.transform.branches]) as source:
         return source.read(file, 0, file.entries)
 
 
@@ -86,7 +86,8 @@ def test_the_run_folder_and_what_uses_it(tmp_path, capsys):
     assert main(["predict", str(tmp_path / "run"), str(source), "-o", str(out)]) == 0
     rows = uproot.open(out)["scores"].arrays(library="np")
     run = load_run(tmp_path / "run")
-    scores = run.score(run.transform(raw_columns(source, run)).x)
+    made = run.transform(run.transform.prepare(raw_columns(source, run)))
+    scores = run.score(run.transform.model_input(made.arrays))
     np.testing.assert_allclose(rows["score"], scores, atol=1e-6)
     assert run.model.count_params() > 0
     capsys.readouterr()

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hepdata_adapters.common.columns import Column, Jagged
-from hepdata_adapters.common.dense import LENGTH, dense_inputs, input_dtype, input_names
+from hepdata_adapters.common.dense import LENGTH, dense_inputs, input_names
 from hepdata_adapters.common.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
 from hepdata_adapters.tf.transform import EventTransform, input_signature
 from tests.samples import write_events
@@ -48,7 +49,7 @@ def with_garbage(
     """The same events, padded wider with what must not be looked at."""
     changed = dict(inputs)
     for feature in transform.jagged:
-        name = input_names(transform)[feature.branch]
+        name = input_names(Transform.of_vector(transform))[feature.branch]
         values, lengths = inputs[name], inputs[name + LENGTH]
         garbage = np.nan if values.dtype.kind == "f" else 1
         wide = np.full((len(values), values.shape[1] + more), garbage, values.dtype)
@@ -88,7 +89,10 @@ def cases(draw: st.DrawFn) -> tuple[VectorTransform, dict[str, Column]]:
                 width=width,
                 center=draw(st.floats(-1e3, 1e3)),
                 factor=draw(st.floats(1e-3, 1)),
+                clip=draw(st.sampled_from([None, None, (-50.0, None), (-3.0, 90.0)])),
                 missing=draw(st.none() | st.floats(-10, 10)),
+                indicator=draw(st.booleans()),
+                pad=draw(st.sampled_from([0.0, 0.0, -9.0])),
                 overflow=draw(st.sampled_from(["truncate", "truncate", "error"])),
             )
         )
@@ -112,8 +116,8 @@ def cases(draw: st.DrawFn) -> tuple[VectorTransform, dict[str, Column]]:
 @given(cases())
 def test_layer_is_the_reference(case):
     transform, columns = case
-    layer = EventTransform(transform)
-    inputs = with_garbage(dense_inputs(columns, transform), transform)
+    layer = EventTransform(Transform.of_vector(transform))
+    inputs = with_garbage(dense_inputs(columns, Transform.of_vector(transform)), transform)
     try:
         transform(columns)
     except InvalidValueError as error:
@@ -141,6 +145,7 @@ TRANSFORM = VectorTransform(
         ),
     )
 )
+WHOLE = Transform.of_vector(TRANSFORM)
 
 
 def columns_of(n: int, seed: int = 0) -> dict[str, Column]:
@@ -159,38 +164,38 @@ def columns_of(n: int, seed: int = 0) -> dict[str, Column]:
 
 
 def model_of(transform: VectorTransform) -> keras.Model:
-    layer = EventTransform(transform, name="events")
+    layer = EventTransform(Transform.of_vector(transform), name="events")
     inputs = {
         name: keras.Input(batch_shape=spec.shape.as_list(), dtype=spec.dtype.name, name=name)
-        for name, spec in input_signature(transform).items()
+        for name, spec in input_signature(Transform.of_vector(transform)).items()
     }
     return keras.Model(inputs, layer(inputs))
 
 
 def test_keras_file_loads_in_safe_mode_and_gives_the_same(tmp_path: Path) -> None:
     columns = columns_of(20)
-    inputs = dense_inputs(columns, TRANSFORM)
+    inputs = dense_inputs(columns, WHOLE)
     model = model_of(TRANSFORM)
     assert_equal(model(inputs), TRANSFORM, columns)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert loaded.get_layer("events").transform == TRANSFORM
+    assert loaded.get_layer("events").transform == WHOLE
     assert_equal(loaded(inputs), TRANSFORM, columns)
     dataset = tf.data.Dataset.from_tensor_slices(inputs).batch(8)
     assert_equal(loaded.predict(dataset, verbose=0), TRANSFORM, columns)
 
 
 def test_a_function_takes_any_number_of_events_and_any_width(tmp_path: Path) -> None:
-    layer = EventTransform(TRANSFORM)
+    layer = EventTransform(WHOLE)
     function = tf.function(lambda **inputs: layer(inputs), autograph=False)
-    concrete = function.get_concrete_function(**input_signature(TRANSFORM))
+    concrete = function.get_concrete_function(**input_signature(WHOLE))
     module = tf.Module()
     module.layer = layer
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=concrete)
     loaded = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"]
     for n, more in ((3, 0), (50, 4)):
         columns = columns_of(n, seed=n)
-        inputs = with_garbage(dense_inputs(columns, TRANSFORM), TRANSFORM, more)
+        inputs = with_garbage(dense_inputs(columns, WHOLE), TRANSFORM, more)
         tensors = {name: tf.constant(values) for name, values in inputs.items()}
         assert_equal(concrete(**tensors), TRANSFORM, columns)
         assert_equal(loaded(**tensors), TRANSFORM, columns)
@@ -198,18 +203,19 @@ def test_a_function_takes_any_number_of_events_and_any_width(tmp_path: Path) -> 
 
 def test_ragged_tensors_stand_for_padding_and_lengths() -> None:
     columns = columns_of(9)
-    inputs = dense_inputs(columns, TRANSFORM)
+    inputs = dense_inputs(columns, WHOLE)
     for feature in TRANSFORM.jagged:
-        name, column = input_names(TRANSFORM)[feature.branch], columns[feature.branch]
+        name, column = input_names(WHOLE)[feature.branch], columns[feature.branch]
         assert isinstance(column, Jagged)
+        dense = inputs[name]
         inputs[name] = tf.RaggedTensor.from_row_splits(
-            column.content.astype(input_dtype(feature)), column.offsets
+            column.content.astype(dense.dtype), column.offsets
         )
         del inputs[name + LENGTH]
-    assert_equal(EventTransform(TRANSFORM)(inputs), TRANSFORM, columns)
+    assert_equal(EventTransform(WHOLE)(inputs), TRANSFORM, columns)
     flat = inputs | {"ok": tf.ragged.constant([[True]] * 9)}
     with pytest.raises(ConfigError, match="input 'ok' takes shape"):
-        EventTransform(TRANSFORM)(flat)
+        EventTransform(WHOLE)(flat)
 
 
 @pytest.mark.parametrize("width", [0, 1])
@@ -217,25 +223,25 @@ def test_no_events_and_no_columns(width: int) -> None:
     shapes = {"Jet_pt": (0, width), "eta": (0, width), "hits": (0, 2)}
     inputs = {
         name: tf.zeros(shapes.get(name, (0,)), spec.dtype)
-        for name, spec in input_signature(TRANSFORM).items()
+        for name, spec in input_signature(WHOLE).items()
     }
-    out = EventTransform(TRANSFORM)(inputs)
+    out = EventTransform(WHOLE)(inputs)
     assert [tuple(out[key].shape) for key in ("x", "mask", "lengths")] == [(0, 10), (0, 10), (0, 2)]
 
 
 def test_config_is_json_and_rebuilds_the_layer() -> None:
-    layer = EventTransform(TRANSFORM, name="mine", trainable=False)
+    layer = EventTransform(WHOLE, name="mine", trainable=False)
     config = keras.saving.serialize_keras_object(layer)
     again = keras.saving.deserialize_keras_object(config, safe_mode=True)
-    assert (again.name, again.trainable, again.transform) == ("mine", False, TRANSFORM)
+    assert (again.name, again.trainable, again.transform) == ("mine", False, WHOLE)
     assert config["registered_name"] == "hepdata_adapters>EventTransform"
-    assert config["config"]["transform"] == TRANSFORM.model_dump(mode="json")
+    assert config["config"]["transform"] == WHOLE.model_dump(mode="json")
 
 
 def test_mixed_precision_does_not_touch_raw_columns() -> None:
     columns = columns_of(9)
-    layer = EventTransform(TRANSFORM, dtype="mixed_float16")
-    assert_equal(layer(dense_inputs(columns, TRANSFORM)), TRANSFORM, columns)
+    layer = EventTransform(WHOLE, dtype="mixed_float16")
+    assert_equal(layer(dense_inputs(columns, WHOLE)), TRANSFORM, columns)
 
 
 def test_events_of_a_root_file(tmp_path: Path) -> None:
@@ -264,7 +270,9 @@ def test_events_of_a_root_file(tmp_path: Path) -> None:
         )
     transform = VectorTransform(features=tuple(features))
     assert {feature.dtype for feature in features} >= {"float32", "int64", "float64", "int32"}
-    out = EventTransform(transform)(dense_inputs(columns, transform))
+    out = EventTransform(Transform.of_vector(transform))(
+        dense_inputs(columns, Transform.of_vector(transform))
+    )
     np.testing.assert_array_equal(out["x"], transform(columns).x)  # to the last bit
     assert_equal(out, transform, columns)
 
@@ -274,10 +282,10 @@ def test_events_of_a_root_file(tmp_path: Path) -> None:
 
 def refuse(change: dict[str, Any], error: type[Exception], match: str) -> None:
     """Both eager and inside a graph."""
-    layer = EventTransform(TRANSFORM)
-    signature = [input_signature(TRANSFORM)]
+    layer = EventTransform(WHOLE)
+    signature = [input_signature(WHOLE)]
     graph = tf.function(lambda inputs: layer(inputs), input_signature=signature, autograph=False)
-    inputs = dense_inputs(columns_of(5), TRANSFORM) | change
+    inputs = dense_inputs(columns_of(5), WHOLE) | change
     tensors = {name: tf.convert_to_tensor(values) for name, values in inputs.items()}
     for call in (layer, graph):
         with pytest.raises(error, match=match):
@@ -313,14 +321,14 @@ def test_values_that_their_policy_forbids(change: dict[str, Any], reason: str) -
 
 def test_a_value_too_large_for_float32_is_an_error_even_where_missing_ones_are_filled() -> None:
     feature = FeatureTransform(branch="x", kind="flat", dtype="float64", width=1, missing=0)
-    layer = EventTransform(VectorTransform(features=(feature,)))
+    layer = EventTransform(Transform.of_vector(VectorTransform(features=(feature,))))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"x is too large.*\(event 1 of"):
         layer({"x": np.array([np.inf, 1e300])})
 
 
 def test_inputs_of_another_name_dtype_or_shape() -> None:
-    layer = EventTransform(TRANSFORM)
-    inputs = dense_inputs(columns_of(5), TRANSFORM)
+    layer = EventTransform(WHOLE)
+    inputs = dense_inputs(columns_of(5), WHOLE)
     renamed = {name.replace("Jet_pt", "Jet_Pt"): values for name, values in inputs.items()}
     with pytest.raises(ConfigError, match="input 'Jet_pt' is missing; did you mean 'Jet_Pt'"):
         layer(renamed)
@@ -334,4 +342,4 @@ def test_inputs_of_another_name_dtype_or_shape() -> None:
 def test_a_dtype_that_tensorflow_lacks_is_refused_at_construction() -> None:
     feature = FeatureTransform(branch="x", kind="flat", dtype="longdouble", width=1)
     with pytest.raises(ConfigError, match="branch 'x' is longdouble, which TensorFlow does not"):
-        EventTransform(VectorTransform(features=(feature,)))
+        EventTransform(Transform.of_vector(VectorTransform(features=(feature,))))

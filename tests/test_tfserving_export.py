@@ -35,7 +35,9 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from hepdata_adapters.common.dense import LENGTH, dense_inputs
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.errors import ArchiveError, ExportError, ServerError
 from hepdata_serving.tfserving.export import predict_raw
 from hepdata_serving.tfserving.readme import rest_row, write_readme
@@ -120,7 +122,7 @@ def test_signatures_have_the_names_dtypes_and_shapes_of_the_branches(exported: P
         "Lep_eta": ("float32", [None, None]),
         "Lep_eta_length": ("int64", [None]),
     }
-    _, inputs = loaded.signatures["vector"].structured_input_signature
+    _, inputs = loaded.signatures["prepared"].structured_input_signature
     assert inputs["x"].shape.as_list() == [None, TRANSFORM.num_features]
     for signature in loaded.signatures.values():
         assert signature.structured_outputs["score"].dtype == tf.float32
@@ -132,7 +134,8 @@ def test_both_signatures_predict_what_the_trained_model_does(signatures: Signatu
     expected = offline(small_scorer(TRANSFORM.num_features, seed=1), TRANSFORM, events)
     np.testing.assert_allclose(predict_raw(events, TRANSFORM, signatures), expected, atol=1e-6)
     columns, _ = columns_from_events(events, TRANSFORM)
-    np.testing.assert_allclose(signatures.vector(TRANSFORM(columns).x), expected, atol=1e-6)
+    x = TRANSFORM(TRANSFORM.prepare(columns)).arrays["x"]
+    np.testing.assert_allclose(signatures.prepared(x), expected, atol=1e-6)
 
 
 def test_classes_are_columns(tmp_path: Path) -> None:
@@ -243,7 +246,7 @@ def test_a_folder_that_is_no_savedmodel(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="is not a SavedModel"):
         load_signatures(tmp_path)
     tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
-    with pytest.raises(ArchiveError, match="lacks the signature 'serving_default'"):
+    with pytest.raises(ArchiveError, match="lacks the signature 'prepared'"):
         load_signatures(tmp_path / "other")
 
 
@@ -367,7 +370,7 @@ def test_a_model_that_was_not_exported_here_is_named(tmp_path: Path) -> None:
 
 def test_a_branch_of_a_type_that_rest_cannot_carry_is_widened(tmp_path: Path) -> None:
     feature = FeatureTransform(branch="hits", kind="flat", dtype="uint16", width=1)
-    transform = VectorTransform(features=(feature,))
+    transform = Transform.of_vector(VectorTransform(features=(feature,)))
     scorer, events = small_scorer(1), [{"hits": 3}]
     predictions = offline(scorer, transform, events)
     small_export(

@@ -42,7 +42,9 @@ from hepdata_adapters.common.dense import dense_inputs
 from hepdata_adapters.common.errors import ConfigError, DataError, EventError
 from hepdata_adapters.common.events import columns_from_events, events_from_columns
 from hepdata_adapters.common.inference import raw_events, scan_inputs
-from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.errors import ArchiveError, ServerError
 from hepdata_serving.predict import predict_remote
 from hepdata_serving.tfserving import client, engine, rest, servable
@@ -170,23 +172,23 @@ def test_classes_and_prepared_vectors(server: TFServer, predictions: PredictionS
     served = client.predict(server.urls["three"], events)
     np.testing.assert_allclose(served, wanted, rtol=0, atol=1e-6)
     columns, _ = columns_from_events(events, small_transform())
-    x = small_transform()(columns).x
-    rest_vector = {"signature_name": "vector", "instances": x.tolist()}
-    named = {"signature_name": "vector", "instances": [{"x": row} for row in x.tolist()]}
-    by_column = {"signature_name": "vector", "inputs": x.tolist()}
+    x = small_transform()(columns).arrays["x"]
+    rest_vector = {"signature_name": "prepared", "instances": x.tolist()}
+    named = {"signature_name": "prepared", "instances": [{"x": row} for row in x.tolist()]}
+    by_column = {"signature_name": "prepared", "inputs": x.tolist()}
     for body in (rest_vector, named):
         answer = post(server.urls["three"], body).json()["predictions"]
         np.testing.assert_allclose(answer, wanted, rtol=0, atol=1e-6)
     answer = post(server.urls["three"], by_column).json()["outputs"]
     np.testing.assert_allclose(answer, wanted, rtol=0, atol=1e-6)
     by_grpc = predictions.Predict(
-        request({"x": x}, name="three", signature_name="vector"), timeout=60
+        request({"x": x}, name="three", signature_name="prepared"), timeout=60
     )
     np.testing.assert_allclose(tf.make_ndarray(by_grpc.outputs["score"]), wanted, rtol=0, atol=1e-6)
 
 
 def test_files_are_scored_through_the_url_as_offline(tmp_path: Path) -> None:
-    transform = VectorTransform(
+    vector = VectorTransform(
         features=(
             FeatureTransform(branch="MET_pt", kind="flat", dtype="float32", width=1, factor=0.01),
             FeatureTransform(branch="nJet", kind="flat", dtype="int32", width=1, factor=0.1),
@@ -195,9 +197,10 @@ def test_files_are_scored_through_the_url_as_offline(tmp_path: Path) -> None:
             FeatureTransform(branch="Jet_nConstituents", kind="jagged", dtype="int32", width=6),
         )
     )
+    transform = Transform.of_vector(vector)
     file = f"{EXAMPLES / 'tth_0.root'}:Events"
     manifest = scan_inputs([file], transform)
-    branches = [feature.branch for feature in transform.features]
+    branches = [branch.name for branch in transform.branches]
     events = [
         event
         for unit in raw_events(manifest, branches)
@@ -426,7 +429,7 @@ documents = st.recursive(
 @given(
     changes=st.dictionaries(st.sampled_from(list(GOOD)), documents, max_size=2),
     document=st.dictionaries(
-        st.sampled_from(["inputs", "instances", "signature_name"]), documents | st.just("vector")
+        st.sampled_from(["inputs", "instances", "signature_name"]), documents | st.just("prepared")
     ),
 )
 def test_any_json_is_answered_or_refused(
@@ -839,12 +842,13 @@ def test_the_client_sends_parts_that_are_small_enough(
 
 
 def test_branches_whose_names_no_input_can_have(tmp_path: Path) -> None:
-    transform = VectorTransform(
+    vector = VectorTransform(
         features=(
             FeatureTransform(branch="Jet.pt", kind="jagged", dtype="float32", width=2),
             FeatureTransform(branch="lambda", kind="flat", dtype="float32", width=1),
         )
     )
+    transform = Transform.of_vector(vector)
     scorer = small_scorer(3)
     events = [{"lambda": 0.5, "Jet.pt": [1.0], "other": 1}, {"lambda": 0.1, "Jet.pt": []}]
     wanted = offline(scorer, transform, events)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError, nearest
 from hepdata_adapters.common.exchange import Field, batch_fields
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform
 
 Inputs = str | Sequence[str]
 RaggedNames = Sequence[str] | Mapping[str, Sequence[str]]
@@ -89,7 +89,7 @@ class Elements:
         prepared: Dataset,
         *,
         as_: Literal["dict", "tuple"] = "dict",
-        inputs: Inputs = "x",
+        inputs: Inputs | None = None,
         ragged: RaggedNames = (),
         cast: Mapping[str, Any] | None = None,
     ) -> Elements:
@@ -97,18 +97,26 @@ class Elements:
 
         For the arguments see `RootSource.dataset`.
         """
+        if isinstance(inputs, Mapping):
+            raise ConfigError(
+                "inputs names the tensors of a tuple; sets, images and ragged inputs belong into a "
+                "DatasetConfig, which goes in place of the samples"
+            )
         if as_ not in ("dict", "tuple"):
             raise ConfigError(f"as_ is 'dict' or 'tuple', not {as_!r}")
         fields = {field.name: field for field in batch_fields(prepared)}
         wanted = _ragged(prepared.transform, ragged)
         if as_ == "tuple":
+            names = prepared.transform.model_inputs
+            if inputs is None:
+                inputs = names if prepared.transform.inputs else "x"
             _check_tuple(fields, inputs, with_ragged=bool(wanted))
-        elif inputs != "x":
+        elif inputs is not None:
             raise ConfigError("inputs is for as_='tuple'; a dict holds all tensors")
         casts = {
             name: _cast_dtype(prepared, fields, name, dtype) for name, dtype in (cast or {}).items()
         }
-        return cls(as_, inputs, wanted, casts)
+        return cls(as_, "x" if inputs is None else inputs, wanted, casts)
 
     @property
     def as_they_are(self) -> bool:
@@ -157,7 +165,7 @@ def _check_tuple(fields: Mapping[str, Field], inputs: Inputs, *, with_ragged: bo
         )
 
 
-def _ragged(transform: VectorTransform, wanted: RaggedNames) -> tuple[Ragged, ...]:
+def _ragged(transform: Transform, wanted: RaggedNames) -> tuple[Ragged, ...]:
     if isinstance(wanted, str):
         raise ConfigError(f"ragged is a list of branches or a dict of such lists, not {wanted!r}")
     if not isinstance(wanted, Mapping):
@@ -178,7 +186,7 @@ def _ragged(transform: VectorTransform, wanted: RaggedNames) -> tuple[Ragged, ..
     return tuple(groups)
 
 
-def _jagged(transform: VectorTransform, name: str) -> JaggedColumns:
+def _jagged(transform: Transform, name: str) -> JaggedColumns:
     """Where the jagged branch lies; ConfigError for any other name."""
     first, number = 0, 0
     for feature in transform.features:
@@ -189,7 +197,7 @@ def _jagged(transform: VectorTransform, name: str) -> JaggedColumns:
                     f"{feature.width} of its values, so it is in 'x' alone"
                 )
             return JaggedColumns(name, first, feature.width, number)
-        first += feature.width
+        first += feature.columns
         number += feature.kind == "jagged"
     known = [feature.branch for feature in transform.jagged]
     raise ConfigError(f"ragged names {name!r}, which is no jagged feature{nearest(name, known)}")

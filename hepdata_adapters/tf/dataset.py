@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.dataset import Batch, Dataset, check_split
 from hepdata_adapters.common.errors import ConfigError, HepDataError
-from hepdata_adapters.common.exchange import Copies, batch_fields
+from hepdata_adapters.common.exchange import Copies, batch_fields, fixed_fields
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.samples import Samples, check_batch_size, environment_ranks, prepare
@@ -94,7 +95,8 @@ class RootSource:
         self._epoch = epoch
         self._ledger = SharedLedger()
         self._lock = threading.Lock()
-        self._copies = Copies(batch_fields(prepared), batch_size)
+        if num_workers:
+            fixed_fields(prepared)  # refuses what worker processes cannot share, at once
         self._idle: EventStream | BatchWorkers | None = None
 
     @property
@@ -144,7 +146,7 @@ class RootSource:
     def dataset(
         self,
         as_: Literal["dict", "tuple"] = "dict",
-        inputs: Inputs = "x",
+        inputs: Inputs | None = None,
         ragged: RaggedNames = (),
         cast: Mapping[str, Any] | None = None,
         prefetch: int = 2,
@@ -157,7 +159,8 @@ class RootSource:
         the manifest, entry in the file). With several ranks, all get equally many rows:
         missing ones have weight 0 and event (-1, -1). ``"tuple"`` gives
         (inputs, label, weight), as ``model.fit`` takes it.
-        inputs: for tuples, the name of one tensor, or a list of names for a dict of them.
+        inputs: for tuples, the name of one tensor, or a list of names for a dict of them; by
+        default what a model of this config takes, ``x`` where it has no ``inputs``.
         ragged: jagged branches that come as `tf.RaggedTensor` too, ``(n, None)`` float32, in
         the dict ``"ragged"``; or a dict of group name to branches of equal lengths, each group
         ``(n, None, f)``. The values are those kept in ``x``: scaled, and cut at the pad length.
@@ -219,10 +222,14 @@ class RootSource:
     def _read(self, reader: EventStream | BatchWorkers, wanted: Pass) -> Iterator[Batch]:
         if isinstance(reader, EventStream):
             yield from wanted.batches(reader, self._ledger)
-        else:
-            for batch in reader.batches(wanted, self._ledger):
-                # TensorFlow would take the shared memory itself, which is written again
-                yield self._copies(batch)
+            return
+        for batch in reader.batches(wanted, self._ledger):
+            # TensorFlow would take the shared memory itself, which is written again
+            yield self._copies(batch)
+
+    @cached_property
+    def _copies(self) -> Copies:
+        return Copies(fixed_fields(self.prepared), self.batch_size)
 
     def _reader(self) -> EventStream | BatchWorkers:
         if not self.num_workers:
@@ -252,7 +259,7 @@ def root_dataset(
     num_workers: int = 0,
     progress: bool = True,
     as_: Literal["dict", "tuple"] = "dict",
-    inputs: Inputs = "x",
+    inputs: Inputs | None = None,
     ragged: RaggedNames = (),
     cast: Mapping[str, Any] | None = None,
     prefetch: int = 2,

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from hepdata_adapters.common.columns import Jagged
 from hepdata_adapters.common.config import ModelConfig, Task
 from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.factory import call_factory, wrong_kind
+from hepdata_adapters.common.factory import ModelShape, call_factory, only_vector, wrong_kind
+from hepdata_adapters.common.transform.pipeline import Transform
+
+ModelInputs = int | Mapping[str, tf.TensorSpec]
+"""What a model takes: d columns of ``x``, or a dict of tensors by name."""
+
+
+def model_inputs(transform: Transform) -> ModelInputs:
+    """What a model of this transform takes. Raises ConfigError for a ragged representation."""
+    if not transform.inputs:
+        return transform.num_features
+    specs: dict[str, tf.TensorSpec] = {}
+    for name, values in transform.empty.items():
+        if isinstance(values, Jagged):
+            raise ConfigError(
+                f"inputs: {name!r} is ragged, and a Keras model here takes dense tensors: use a "
+                f"set, or train on root_dataset(…) in a loop of your own"
+            )
+        specs[name] = tf.TensorSpec((None, *values.shape[1:]), tf.as_dtype(values.dtype), name)
+    return specs
 
 
 def feed_forward(
@@ -31,26 +53,33 @@ def feed_forward(
     return keras.Sequential([*layers, keras.layers.Dense(num_outputs)])
 
 
-def build_model(config: ModelConfig, num_features: int, num_outputs: int) -> keras.Model:
+def build_model(config: ModelConfig, inputs: ModelInputs, num_outputs: int) -> keras.Model:
     """The network of a config, with weights: the user's factory if there is one, else the paper's.
 
-    Raises ConfigError if the factory cannot be found, fails, or returns no Keras model, or if
-    Keras runs on another framework.
+    A functional model takes all inputs in a dict, or some of them, found by name, in a list.
+
+    Raises ConfigError if the factory cannot be found, fails, or returns no Keras model, if that
+    takes other inputs, or if Keras runs on another framework.
     """
     if keras.config.backend() != "tensorflow":
         raise ConfigError(
             f"Keras runs on {keras.config.backend()!r} here: set KERAS_BACKEND=tensorflow"
         )
+    shape: ModelShape = (
+        inputs
+        if isinstance(inputs, int)
+        else {name: tuple(spec.shape[1:]) for name, spec in inputs.items()}
+    )
     if config.factory is None:
-        return feed_forward(num_features, num_outputs, config.hidden, config.dropout)
-    net = call_factory(config.factory, num_features, num_outputs)
+        return feed_forward(only_vector(shape), num_outputs, config.hidden, config.dropout)
+    net = call_factory(config.factory, shape, num_outputs)
     if not isinstance(net, keras.Model):
         raise wrong_kind(config.factory, net, "keras.Model")
     try:
-        net(keras.ops.zeros((1, num_features), "float32"))  # makes weights that wait for a shape
+        _try(net, inputs)  # makes weights that wait for a shape
     except Exception as error:  # the user's layers may raise anything
         raise ConfigError(
-            f"the model of {config.factory!r} does not take (n, {num_features}): {error}"
+            f"the model of {config.factory!r} does not take {_described(inputs)}: {error}"
         ) from error
     return net
 
@@ -87,18 +116,18 @@ def _last_layer(net: keras.Model) -> Any:
     return layer
 
 
-def build_scorer(net: keras.Model, num_features: int, task: Task) -> keras.Model:
+def build_scorer(net: keras.Model, inputs: ModelInputs, task: Task) -> keras.Model:
     """The network with the activation of its task: what is evaluated and served.
 
-    ``x (n, d)`` float32 to scores: ``(n,)`` probability of class 1 (binary) or value
-    (regression), ``(n, classes)`` probabilities (multiclass). Shares the weights of ``net``.
-    Raises ConfigError for an output of another shape.
+    ``x (n, d)`` float32 (or a dict of tensors) to scores: ``(n,)`` probability of class 1
+    (binary) or value (regression), ``(n, classes)`` probabilities (multiclass). Shares the weights
+    of ``net``. Raises ConfigError for an output of another shape.
 
     >>> build_scorer(feed_forward(4, 3), 4, "multiclass").output_shape
     (None, 3)
     """
-    x = keras.Input((num_features,), name="x", dtype="float32")
-    scores = net(x)
+    given = _symbolic(inputs)
+    scores = net(given)
     shape = tuple(scores.shape)
     if task == "multiclass":
         if len(shape) != 2:
@@ -110,4 +139,35 @@ def build_scorer(net: keras.Model, num_features: int, task: Task) -> keras.Model
     if task != "regression" and not gives_probabilities(net, task):
         activate = keras.ops.sigmoid if task == "binary" else keras.ops.softmax
         scores = activate(scores)
-    return keras.Model(x, scores, name="scorer")
+    return keras.Model(given, scores, name="scorer")
+
+
+def _symbolic(inputs: ModelInputs) -> Any:
+    if isinstance(inputs, int):
+        return keras.Input((inputs,), name="x", dtype="float32")
+    return {
+        name: keras.Input(tuple(spec.shape[1:]), name=name, dtype=spec.dtype.name)
+        for name, spec in inputs.items()
+    }
+
+
+def _try(net: keras.Model, inputs: ModelInputs) -> None:
+    """Call the network once; raises whatever it raises."""
+    with warnings.catch_warnings():
+        if isinstance(inputs, Mapping):
+            # Keras only warns where a dict of inputs lacks some, and pairs them by the order of
+            # their names: a network of muons would be given electrons
+            warnings.filterwarnings("error", "The structure of `inputs` doesn't match")
+        net(_zeros(inputs))
+
+
+def _zeros(inputs: ModelInputs) -> Any:
+    if isinstance(inputs, int):
+        return keras.ops.zeros((1, inputs), "float32")
+    return {name: tf.zeros((1, *spec.shape[1:]), spec.dtype) for name, spec in inputs.items()}
+
+
+def _described(inputs: ModelInputs) -> str:
+    if isinstance(inputs, int):
+        return f"(n, {inputs})"
+    return ", ".join(f"{name} {tuple(spec.shape)}" for name, spec in inputs.items())

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.run import Run, num_outputs, read_parts
-from hepdata_adapters.tf.models import build_model, build_scorer
+from hepdata_adapters.common.transform.pipeline import ModelInput
+from hepdata_adapters.tf.models import build_model, build_scorer, model_inputs
 
 WEIGHTS = "checkpoint.weights.h5"
 
@@ -23,17 +24,17 @@ def load_run(folder: str | Path) -> Run[keras.Model]:
     """
     parts = read_parts(folder, "tf", WEIGHTS)
     path = parts.folder / WEIGHTS
-    features = parts.transform.num_features
-    net = build_model(parts.config.model, features, num_outputs(parts.task, len(parts.class_names)))
+    inputs = model_inputs(parts.transform)
+    net = build_model(parts.config.model, inputs, num_outputs(parts.task, len(parts.class_names)))
     try:
         net.load_weights(path)
     except Exception as error:  # Keras and HDF5 raise whatever their readers raise
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{path} does not fit the model: {reason}") from error
-    scorer = build_scorer(net, features, parts.task)
+    scorer = build_scorer(net, inputs, parts.task)
 
-    def score(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = scorer(x, training=False).numpy()
+    def score(given: ModelInput) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = scorer(given, training=False).numpy()
         return scores
 
     return Run(**vars(parts), model=scorer, score=score)

@@ -16,7 +16,12 @@ from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.training import EpochLog, Job, prepare_job
 from hepdata_adapters.tf.dataset import RootSource
 from hepdata_adapters.tf.losses import EventLoss
-from hepdata_adapters.tf.models import build_model, build_scorer, gives_probabilities
+from hepdata_adapters.tf.models import (
+    build_model,
+    build_scorer,
+    gives_probabilities,
+    model_inputs,
+)
 from hepdata_adapters.tf.run import WEIGHTS, load_run
 
 
@@ -36,9 +41,9 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     job = prepare_job(config, folder, overwrite=overwrite)
     prepared, training = job.prepared, config.training
     keras.utils.set_random_seed(training.seed)
-    features = prepared.transform.num_features
-    net = build_model(config.model, features, job.num_outputs)
-    build_scorer(net, features, job.task)  # refuses outputs of a wrong shape before the work
+    inputs = model_inputs(prepared.transform)
+    net = build_model(config.model, inputs, job.num_outputs)
+    build_scorer(net, inputs, job.task)  # refuses outputs of a wrong shape before the work
     if net.compiled:
         job.console.print("the model is compiled already: its own loss and optimizer are used")
     else:

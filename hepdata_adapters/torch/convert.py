@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from hepdata_adapters.common.dataset import Batch
+from hepdata_adapters.common.transform.pipeline import ModelInput
 
 TensorBatch = dict[str, torch.Tensor]
+Tensors = torch.Tensor | TensorBatch
 
 
 def to_tensors(batch: Batch) -> TensorBatch:
@@ -17,3 +19,10 @@ def to_tensors(batch: Batch) -> TensorBatch:
     torch.float32
     """
     return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in batch.items()}
+
+
+def as_tensors(inputs: ModelInput) -> Tensors:
+    """What a model takes: one tensor, or tensors by name."""
+    if isinstance(inputs, dict):
+        return to_tensors(inputs)
+    return torch.from_numpy(np.ascontiguousarray(inputs))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from hepdata_adapters.common.config import ModelConfig
-from hepdata_adapters.common.factory import call_factory, wrong_kind
+from hepdata_adapters.common.factory import ModelShape, call_factory, only_vector, wrong_kind
 
 
 class FeedForward(nn.Sequential):
@@ -34,14 +34,15 @@ class FeedForward(nn.Sequential):
         super().__init__(*layers, nn.Linear(num_features, num_outputs))
 
 
-def build_model(config: ModelConfig, num_features: int, num_outputs: int) -> nn.Module:
+def build_model(config: ModelConfig, shape: ModelShape, num_outputs: int) -> nn.Module:
     """The network of a config: the user's factory if there is one, else the paper's.
 
     Raises ConfigError if the factory cannot be found, fails, or returns no module.
     """
     if config.factory is None:
+        num_features = only_vector(shape)
         return FeedForward(num_features, num_outputs, config.hidden, config.dropout)
-    made = call_factory(config.factory, num_features, num_outputs)
+    made = call_factory(config.factory, shape, num_outputs)
     if not isinstance(made, nn.Module):
         raise wrong_kind(config.factory, made, "torch.nn.Module")
     return made

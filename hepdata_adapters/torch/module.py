@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import lightning
@@ -20,7 +21,8 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 from hepdata_adapters.common.config import Task
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.targets import check_classes
-from hepdata_adapters.torch.convert import TensorBatch
+from hepdata_adapters.common.transform.pipeline import chosen
+from hepdata_adapters.torch.convert import TensorBatch, Tensors
 
 Stage = Literal["train", "validation", "test"]
 PADDING_LABEL = -1  # of rows that only make ranks equal; the metrics pass over it
@@ -30,8 +32,8 @@ UNDEFINED_AUC = ".*(No (negative|positive) samples in targets|one or more classe
 class Scorer(nn.Module):
     """A network with the activation of its task: what is served.
 
-    ``x (n, d)`` float32 to scores: ``(n,)`` probability of class 1 (binary) or value
-    (regression), ``(n, classes)`` probabilities (multiclass).
+    ``x (n, d)`` float32 (or what else the network takes) to scores: ``(n,)`` probability of
+    class 1 (binary) or value (regression), ``(n, classes)`` probabilities (multiclass).
 
     >>> Scorer(nn.Linear(2, 3), "multiclass")(torch.zeros(4, 2)).shape
     torch.Size([4, 3])
@@ -41,8 +43,8 @@ class Scorer(nn.Module):
         super().__init__()
         self.net, self.task = net, task
 
-    def forward(self, x: Tensor) -> Tensor:
-        return activate(outputs(self.net(x), self.task), self.task)
+    def forward(self, inputs: Tensors) -> Tensor:
+        return activate(outputs(self.net(inputs), self.task), self.task)
 
 
 def outputs(raw: Tensor, task: Task) -> Tensor:
@@ -109,7 +111,8 @@ def task_metrics(task: Task, num_classes: int) -> MetricCollection:
 class EventModule(lightning.LightningModule):
     """Trains any network on batches of a `RootIterableDataset`.
 
-    net: ``(n, d)`` to logits ``(n,)``, ``(n, 1)`` or ``(n, classes)``.
+    net: ``(n, d)`` to logits ``(n,)``, ``(n, 1)`` or ``(n, classes)``. inputs: the arrays of a
+    batch that it takes; ``x`` alone as a tensor, several as a dict of tensors.
     Logs ``{train,validation,test}_loss`` and the metrics of the task; padding rows take no part.
 
     >>> module = EventModule(nn.Linear(4, 1), "binary")
@@ -123,6 +126,7 @@ class EventModule(lightning.LightningModule):
         task: Task = "binary",
         *,
         num_classes: int = 2,
+        inputs: Sequence[str] = ("x",),
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
@@ -130,15 +134,16 @@ class EventModule(lightning.LightningModule):
         self.scorer = Scorer(net, task)
         self.task: Task = task
         self.num_classes = num_classes
+        self.inputs = tuple(inputs)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         metrics = task_metrics(task, num_classes)
         # training events are seen through dropout: their AUC is computed after the fit
         self.validation_metrics = metrics.clone(prefix="validation_")
         self.test_metrics = metrics.clone(prefix="test_")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, inputs: Tensors) -> Tensor:
         """Scores, as a served model gives them."""
-        scores: Tensor = self.scorer(x)
+        scores: Tensor = self.scorer(inputs)
         return scores
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
@@ -158,7 +163,7 @@ class EventModule(lightning.LightningModule):
     def _step(
         self, batch: TensorBatch, stage: Stage, metrics: MetricCollection | None = None
     ) -> Tensor:
-        logits = outputs(self.scorer.net(batch["x"]), self.task)
+        logits = outputs(self.scorer.net(chosen(batch, self.inputs)), self.task)
         label = batch["label"]
         check_classes(label, self.task, self.num_classes)
         loss = weighted_loss(logits, label, batch["weight"], self.task)

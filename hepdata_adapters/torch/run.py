@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.run import Run, num_outputs, read_parts
+from hepdata_adapters.common.transform.pipeline import ModelInput
+from hepdata_adapters.torch.convert import as_tensors
 from hepdata_adapters.torch.models import build_model
 from hepdata_adapters.torch.module import Scorer
 
@@ -26,7 +28,7 @@ def load_run(folder: str | Path) -> Run[Scorer]:
     parts = read_parts(folder, "torch", CHECKPOINT)
     path = parts.folder / CHECKPOINT
     outputs = num_outputs(parts.task, len(parts.class_names))
-    net = build_model(parts.config.model, parts.transform.num_features, outputs)
+    net = build_model(parts.config.model, parts.transform.model_shape, outputs)
     scorer = Scorer(net, parts.task)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
@@ -46,8 +48,8 @@ def load_run(folder: str | Path) -> Run[Scorer]:
     scorer.eval()
 
     @torch.inference_mode()
-    def score(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = scorer(torch.from_numpy(x)).numpy()
+    def score(inputs: ModelInput) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = scorer(as_tensors(inputs)).numpy()
         return scores
 
     return Run(**vars(parts), model=scorer, score=score)

@@ -30,9 +30,9 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     job = prepare_job(config, folder, overwrite=overwrite)
     prepared, training = job.prepared, config.training
     lightning.seed_everything(training.seed, verbose=False)
-    net = build_model(config.model, prepared.transform.num_features, job.num_outputs)
+    net = build_model(config.model, prepared.transform.model_shape, job.num_outputs)
     module = EventModule(
-        net, job.task, num_classes=len(job.names),
+        net, job.task, num_classes=len(job.names), inputs=prepared.transform.model_inputs,
         learning_rate=training.learning_rate, weight_decay=training.weight_decay,
     )  # fmt: skip
     data = RootDataModule(prepared, batch_size=training.batch_size, num_workers=training.workers)
@@ -55,7 +55,7 @@ class EpochLines(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
     ) -> None:
-        self._log.batch(len(batch["x"]))
+        self._log.batch(len(batch["weight"]))
 
     def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
         self._log.pause()

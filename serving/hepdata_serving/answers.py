@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepdata_adapters.common.columns import Columns, take_all
 from hepdata_adapters.common.errors import EventError
 from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
 from hepdata_serving.errors import ArchiveError
 
-Score = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""``x (n, d)`` float32 to scores float32: ``(n,)``, or ``(n, C)`` for C classes."""
+Score = Callable[[ModelInput], NDArray[np.float32]]
+"""What a model takes of n events to scores float32: ``(n,)``, or ``(n, C)`` for C classes."""
 
 MAX_REASONS = 100
 """Reasons listed in one answer, so that a large bad request gets a bounded reply."""
@@ -40,14 +41,12 @@ class Answer:
     body: bytes
 
 
-def answer_batch(
-    bodies: Sequence[object], transform: VectorTransform, score: Score
-) -> list[Answer]:
+def answer_batch(bodies: Sequence[object], transform: Transform, score: Score) -> list[Answer]:
     """One answer a body, in order; never raises for what a client sent.
 
-    >>> from hepdata_adapters.common.transform.vector import FeatureTransform
-    >>> transform = VectorTransform(features=(
-    ...     FeatureTransform(branch="MET", kind="flat", dtype="float32", width=1),))
+    >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+    >>> transform = Transform.of_vector(VectorTransform(features=(
+    ...     FeatureTransform(branch="MET", kind="flat", dtype="float32", width=1),)))
     >>> good, bad = answer_batch(
     ...     [b'{"instances": [{"MET": 1.5}]}', b'{"instances": [{"MET": "x"}]}'],
     ...     transform, lambda x: 2 * x[:, 0])
@@ -74,7 +73,7 @@ def answer_batch(
     return answers
 
 
-def predict_events(events: Sequence[object], transform: VectorTransform, score: Score) -> list[Any]:
+def predict_events(events: Sequence[object], transform: Transform, score: Score) -> list[Any]:
     """Predictions as Python floats (lists of floats for several classes).
 
     Raises EventError naming the first bad event.
@@ -103,11 +102,14 @@ def _instances(body: object) -> list[object] | Answer:
     return instances
 
 
-def _scores(columns: Any, n: int, transform: VectorTransform, score: Score) -> NDArray[np.float32]:
+def _scores(columns: Columns, n: int, transform: Transform, score: Score) -> NDArray[np.float32]:
     if not n:
         return np.zeros(0, np.float32)
-    x = transform(columns).x
-    parts = [score(x[start : start + MAX_ROWS]) for start in range(0, n, MAX_ROWS)]
+    parts = []
+    for start in range(0, n, MAX_ROWS):
+        rows = np.arange(start, min(start + MAX_ROWS, n))
+        made = transform(transform.prepare(take_all(columns, rows)))
+        parts.append(score(transform.model_input(made.arrays)))
     scores = np.concatenate(parts)
     if len(scores) != n:
         raise ArchiveError(f"the model gave {len(scores)} scores for {n} events")

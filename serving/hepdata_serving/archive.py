@@ -17,6 +17,7 @@ from hepdata_serving.errors import ExportError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _OUR_PACKAGES = ("hepdata_adapters", "hepdata_serving")
+_STUB = b'"""The part that this model needs."""\n'
 
 
 def checked_name(name: str, what: str) -> str:
@@ -75,8 +76,8 @@ def zip_bytes(files: Mapping[str, bytes]) -> bytes:
 def source_files(modules: Iterable[str]) -> dict[str, bytes]:
     """Paths and source of these modules and of all of our modules that they import.
 
-    Packages get an ``__init__.py`` of one line, so that the copy needs nothing of the rest.
-    Raises ExportError when a module imports a name from a package that is more than a module.
+    Packages from whose ``__init__`` nothing is imported get one of a single line, so that the
+    copy needs nothing of the rest. Raises ExportError for a module without Python source.
 
     >>> sorted(source_files(["hepdata_adapters.common.columns"]))
     ['hepdata_adapters/__init__.py', 'hepdata_adapters/common/__init__.py', \
@@ -95,7 +96,7 @@ def source_files(modules: Iterable[str]) -> dict[str, bytes]:
             raise ExportError(f"the source of {name} cannot be found, so it cannot be archived")
         path = name.replace(".", "/")
         if spec.submodule_search_locations is not None:
-            found[f"{path}/__init__.py"] = b'"""The part that this model needs."""\n'
+            found.setdefault(f"{path}/__init__.py", _STUB)
         else:
             source = _source(spec)
             found[f"{path}.py"] = source
@@ -123,22 +124,20 @@ def _imports(name: str, source: bytes) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             if _is_ours(module):
-                found |= _imported_from(module, [alias.name for alias in node.names], name)
+                found |= _imported_from(module, [alias.name for alias in node.names])
     return found
 
 
-def _imported_from(module: str, names: Iterable[str], importer: str) -> set[str]:
+def _imported_from(module: str, names: Iterable[str]) -> set[str]:
+    """The modules behind these names: of a package its submodules, or its own ``__init__``."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.submodule_search_locations is None:
         return {module}
-    submodules = {f"{module}.{name}" for name in names}
-    for submodule in sorted(submodules):
-        if importlib.util.find_spec(submodule) is None:
-            raise ExportError(
-                f"{importer} imports {submodule} from a package's __init__, which archives "
-                "replace; import it from the module that defines it"
-            )
-    return submodules
+    submodules = [f"{module}.{name}" for name in names]
+    return {
+        submodule if importlib.util.find_spec(submodule) else f"{module}.__init__"
+        for submodule in submodules
+    }
 
 
 def _is_ours(module: str) -> bool:

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from hepdata_adapters.common.columns import Jagged
 from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.transform.functions import Registered
+from hepdata_adapters.common.transform.object_features import ObjectFeatures
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.answers import Score
 from hepdata_serving.errors import ExportError
 
@@ -30,10 +34,42 @@ def check_task(task: str, outputs: Sequence[str]) -> None:
         raise ConfigError(f"outputs of a {task} model are {wanted}, not {len(outputs)}")
 
 
-def needed(event: Mapping[str, Any], transform: VectorTransform) -> dict[str, Any]:
+def needed(event: Mapping[str, Any], transform: Transform) -> dict[str, Any]:
     """The branches that the transform uses, as far as the event has them."""
-    branches = [feature.branch for feature in transform.features]
+    branches = [branch.name for branch in transform.branches]
     return {branch: event[branch] for branch in branches if branch in event}
+
+
+def check_exportable(transform: Transform) -> None:
+    """Raise ExportError for a representation that no exported model can take.
+
+    The number of values of a ragged array is another one in each request, and a graph has one
+    number of events for all its inputs.
+    """
+    for name, values in transform.empty.items():
+        if isinstance(values, Jagged):
+            raise ExportError(
+                f"inputs: {name!r} is ragged, and an exported model takes dense inputs only: "
+                f"use a set (or an image that is not sparse)"
+            )
+
+
+def user_functions(transform: Transform) -> list[tuple[FeatureTransform, str]]:
+    """The features that go through a function of the user's, and its name."""
+    features = list(transform.features)
+    for made in transform.inputs.values():
+        features += made.features if isinstance(made, ObjectFeatures) else ()
+    return [(f, f.function.name) for f in features if isinstance(f.function, Registered)]
+
+
+def check_no_user_functions(transform: Transform) -> None:
+    """Raise ExportError for a scaling function of the user's, which no archive of ours holds."""
+    for feature, name in user_functions(transform):
+        raise ExportError(
+            f"feature {feature.branch!r} is scaled by the function {name!r}, and the code that "
+            "registers it is not part of the archive: export with --format onnx, which makes the "
+            "function part of the graph, or write it as an expression of the feature"
+        )
 
 
 def golden_values(events: Sequence[Any], predictions: Sequence[Any]) -> list[Any]:
@@ -48,13 +84,13 @@ def golden_values(events: Sequence[Any], predictions: Sequence[Any]) -> list[Any
     return [np.asarray(prediction, np.float64).tolist() for prediction in predictions]
 
 
-def check_scores(score: Score, num_features: int, classes: int | None) -> None:
+def check_scores(score: Score, transform: Transform, classes: int | None) -> None:
     """Refuse a model whose scores have another shape than its task says, also for one event.
 
     classes: None for one score an event. Raises ExportError.
     """
     for n in (1, 2, 5):
-        scores = score(np.zeros((n, num_features), np.float32))
+        scores = score(transform.zeros(n))
         expected = (n,) if classes is None else (n, classes)
         if scores.shape != expected or scores.dtype != np.float32:
             raise ExportError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from hepdata_adapters.common.errors import HepDataError
 
-__all__ = ["ArchiveError", "ExportError", "JavaError", "ServerError"]
+__all__ = ["ArchiveError", "ExportError", "JavaError", "ServerError", "one_line"]
 
 
 class ExportError(HepDataError):
@@ -30,3 +30,13 @@ class ServerError(HepDataError):
 
 class JavaError(HepDataError):
     """No suitable Java was found."""
+
+
+def one_line(error: BaseException) -> str:
+    r"""The first line of what an error of another library says, without a full stop.
+
+    >>> one_line(ValueError("no such node.\nTraceback: ..."))
+    'no such node'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0][:300] if lines else type(error).__name__).rstrip(".")

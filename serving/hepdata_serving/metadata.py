@@ -8,13 +8,13 @@ from typing import Any
 
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.events import without_nan
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform
 
 
 def metadata_text(
     name: str,
     version: str,
-    transform: VectorTransform,
+    transform: Transform,
     task: str,
     outputs: Sequence[str],
     metadata: Mapping[str, Any],
@@ -33,6 +33,9 @@ def metadata_text(
         "task": task,
         "outputs": list(outputs),
         "features": transform.feature_names,
+        "inputs": {name: made.kind for name, made in transform.inputs.items()},
+        "prepared": _shapes(transform),
+        "branches": [branch.name for branch in transform.branches],
         **frameworks,
         "metadata": without_nan(metadata),
     }
@@ -40,6 +43,13 @@ def metadata_text(
         return json_text(content)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the metadata of {name!r} is not JSON: {error}") from error
+
+
+def _shapes(transform: Transform) -> dict[str, list[int]]:
+    """The shape of an event in each input of the network."""
+    arrays = transform.zeros(1)
+    named = arrays if isinstance(arrays, dict) else {"x": arrays}
+    return {name: list(values.shape[1:]) for name, values in named.items()}
 
 
 def json_text(content: Mapping[str, Any]) -> str:

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.answers import Score, predict_events
 from hepdata_serving.torchserve.export import export_torchserve
 
 
-def example_transform() -> VectorTransform:
+def example_transform() -> Transform:
     """Flat, array and jagged branches of several dtypes; NaN is allowed in MET and Jet_pt."""
-    return VectorTransform(
+    vector = VectorTransform(
         features=(
             FeatureTransform(
                 branch="MET", kind="flat", dtype="float32", width=1, factor=0.02, missing=0.0
@@ -38,6 +40,7 @@ def example_transform() -> VectorTransform:
             ),
         )
     )
+    return Transform.of_vector(vector)
 
 
 class ExampleScorer(torch.nn.Module):

@@ -13,9 +13,9 @@ import torch
 
 from hepdata_adapters.common.errors import ConfigError, HepDataError, MissingExtraError
 from hepdata_adapters.common.events import without_nan
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
 from hepdata_serving.archive import checked_name, write_atomically
-from hepdata_serving.checks import check_scores, check_task, golden_values, needed
+from hepdata_serving.checks import check_exportable, check_scores, check_task, golden_values, needed
 from hepdata_serving.errors import ExportError
 from hepdata_serving.golden import golden_text
 from hepdata_serving.metadata import metadata_text
@@ -31,7 +31,7 @@ def export_onnx(
     *,
     name: str,
     scorer: torch.nn.Module,
-    transform: VectorTransform,
+    transform: Transform,
     task: str,
     outputs: list[str],
     golden_events: list[dict[str, Any]],
@@ -44,21 +44,23 @@ def export_onnx(
     and gives ``score``, NaN where a policy of the transform forbids a value, and ``valid``.
     An earlier export in the same place is replaced. The same input gives the same bytes.
 
-    scorer: on the CPU and in eval mode, ``x (n, d)`` float32 to scores with the activation
-    inside: ``(n,)`` for ``task`` ``"binary"`` and ``"regression"``, ``(n, C)`` for
-    ``"multiclass"`` with the C names in ``outputs`` (else one name).
+    scorer: on the CPU and in eval mode, ``x (n, d)`` float32 (a dict of tensors by name where
+    the transform has inputs) to scores with the activation inside: ``(n,)`` for ``task``
+    ``"binary"`` and ``"regression"``, ``(n, C)`` for ``"multiclass"`` with the C names in
+    ``outputs`` (else one name).
     golden_events: raw events (NaN allowed where the transform allows it) and their predictions.
     metadata: anything JSON can hold; NaN becomes null.
 
     Raises ConfigError for arguments that do not fit together and for a folder that holds
-    anything else, ExportError for a model that has no ONNX form or whose graph predicts other
-    values than the golden ones, MissingExtraError without the extra ``onnx``. Then nothing is
-    left behind, and an earlier export stays.
+    anything else, ExportError for a model that has no ONNX form (ragged and sparse inputs have
+    none) or whose graph predicts other values than the golden ones, MissingExtraError without
+    the extra ``onnx``. Then nothing is left behind, and an earlier export stays.
     """
     _require_packages()
     target = directory / checked_name(name, "model name")
     _check_replaceable(target)
     check_task(task, outputs)
+    check_exportable(transform)
     events = [needed(event, transform) for event in golden_events]
     expected = golden_values(events, golden_predictions)
     frameworks = {"torch": torch.__version__, "onnx": version("onnx")}
@@ -68,8 +70,8 @@ def export_onnx(
     inputs = graph_inputs(transform)
     graph = Graph(data)
     check_scores(
-        lambda x: graph({given.name: given.zeros(len(x)) for given in inputs})[0],
-        transform.num_features,
+        lambda given: graph({raw.name: raw.zeros(_events(given)) for raw in inputs})[0],
+        transform,
         len(outputs) if task == "multiclass" else None,
     )
     files = {
@@ -81,6 +83,10 @@ def export_onnx(
     }
     _write_proven(target, files)
     return target
+
+
+def _events(given: ModelInput) -> int:
+    return len(next(iter(given.values())) if isinstance(given, dict) else given)
 
 
 def _require_packages() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hepdata_adapters.common.dense import LENGTH, input_dtype, input_names
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform, chosen
+from hepdata_adapters.torch.scaling import Encoding
 from hepdata_adapters.torch.transform import EventTransform
-from hepdata_serving.errors import ExportError
+from hepdata_serving.checks import user_functions
+from hepdata_serving.errors import ExportError, one_line
 from hepdata_serving.onnx.runtime import OUTPUTS
+from hepdata_serving.onnx.translations import TRANSLATIONS
+from hepdata_serving.tracing import check_scorer, traced
 
 _EVENTS = "events"
+_ENCODED = ("scaled", "real", "refused")
 
 
 @dataclass(frozen=True)
@@ -41,27 +45,28 @@ class GraphInput:
         return np.zeros(shape, self.dtype)
 
 
-def graph_inputs(transform: VectorTransform) -> list[GraphInput]:
+def graph_inputs(transform: Transform) -> list[GraphInput]:
     """The inputs of a graph, those of `hepdata_adapters.common.dense.dense_inputs`, in order.
 
-    >>> from hepdata_adapters.common.transform.vector import FeatureTransform
-    >>> for described in graph_inputs(VectorTransform(features=(
-    ...         FeatureTransform(branch="pt", kind="jagged", dtype="float32", width=2),))):
+    >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+    >>> transform = Transform.of_vector(VectorTransform(features=(
+    ...     FeatureTransform(branch="pt", kind="jagged", dtype="float32", width=2),)))
+    >>> for described in graph_inputs(transform):
     ...     print(described.name, described.dtype, described.shape)
     pt float32 ('events', 'pt_values')
     pt_length int64 ('events',)
     """
     names = input_names(transform)
     found: list[GraphInput] = []
-    for feature in transform.features:
-        name = names[feature.branch]
+    for branch in transform.branches:
+        name = names[branch.name]
         more: dict[str, tuple[int | str, ...]] = {
             "flat": (),
-            "array": (feature.width,),
+            "array": (branch.size,),
             "jagged": (f"{name}_values",),
         }
-        found.append(GraphInput(name, str(input_dtype(feature)), (_EVENTS, *more[feature.kind])))
-        if feature.kind == "jagged":
+        found.append(GraphInput(name, str(input_dtype(branch)), (_EVENTS, *more[branch.kind])))
+        if branch.kind == "jagged":
             found.append(GraphInput(name + LENGTH, "int64", (_EVENTS,)))
     return found
 
@@ -69,59 +74,32 @@ def graph_inputs(transform: VectorTransform) -> list[GraphInput]:
 class RawEventModel(torch.nn.Module):
     """Dense inputs by name to the `OUTPUTS`."""
 
-    def __init__(self, transform: VectorTransform, scorer: torch.nn.Module) -> None:
+    def __init__(self, transform: Transform, scorer: torch.nn.Module) -> None:
         super().__init__()
         self.transform = EventTransform(transform)
+        self.model_inputs = transform.model_inputs
         self.scorer = scorer
 
     def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Scores ``(n,)`` or ``(n, C)``, and ``valid`` ``(n,)``."""
         events = self.transform(inputs)
-        scores = self.scorer(events.x)
+        scores = self.scorer(chosen(events.arrays, self.model_inputs))
         valid = events.valid.reshape(-1, *[1] * (scores.ndim - 1))
         # a client that does not look at `valid` must not get a number that looks like a score
         return torch.where(valid, scores, torch.nan), events.valid
 
 
-def save_graph(scorer: torch.nn.Module, transform: VectorTransform) -> bytes:
+def save_graph(scorer: torch.nn.Module, transform: Transform) -> bytes:
     """``model.onnx`` for any number of events and any padded widths.
 
-    scorer: ``x (n, d)`` float32 to scores. The same model gives the same bytes.
-    Raises ConfigError for a scorer that is training or not on the CPU, ExportError for one that
-    torch or ONNX has no graph for.
+    scorer: ``x (n, d)`` float32, or a dict of tensors by name where the transform has inputs, to
+    scores. The same model gives the same bytes.
+    Raises ConfigError for a scorer that is training or not on the CPU, and for a transform with
+    ragged or sparse inputs; ExportError for a scorer, or a user's scaling function, that torch or
+    ONNX has no graph for.
     """
-    if any(module.training for module in scorer.modules()):
-        raise ConfigError("the scorer is in training mode; call scorer.eval() before exporting")
-    for name, tensor in scorer.state_dict().items():
-        if tensor.device.type != "cpu":
-            raise ConfigError(
-                f"{name!r} lies on {tensor.device}; call scorer.cpu() before exporting"
-            )
+    check_scorer(scorer)
     inputs = graph_inputs(transform)
-    program = _program(RawEventModel(transform, scorer).eval(), inputs, type(scorer).__name__)
-    try:
-        with _quiet():
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                verbose=False,
-                input_names=[described.name for described in inputs],
-                output_names=OUTPUTS,
-            )
-        model = cast(torch.onnx.ONNXProgram, exported).model_proto  # None only without dynamo
-        _forget_origin(model)
-        _name_dimensions(model, inputs)
-        data: bytes = model.SerializeToString(deterministic=True)
-    except Exception as error:  # an operation without an ONNX form, or over 2 GB
-        raise ExportError(
-            f"{type(scorer).__name__} cannot be written as ONNX: {_one_line(error)}"
-        ) from error
-    return data
-
-
-def _program(
-    model: RawEventModel, inputs: list[GraphInput], scorer: str
-) -> torch.export.ExportedProgram:
     sizes = {
         size: torch.export.Dim(size, min=1 if axis == 0 else 0)
         for described in inputs
@@ -134,18 +112,46 @@ def _program(
         }
         for described in inputs
     }
-    # torch fixes sizes of 0 and 1 into the graph, so the example has more of everything
     example = {given.name: torch.from_numpy(given.zeros(3, values=4)) for given in inputs}
+    name = type(scorer).__name__
+    program = traced(RawEventModel(transform, scorer).eval(), example, shapes, name)
     try:
-        with torch.no_grad():
-            return torch.export.export(model, (example,), dynamic_shapes=(shapes,))
-    except Exception as error:  # any exception of the user's forward arrives here
-        raise ExportError(
-            f"torch.export refuses {scorer}: {_one_line(error)}. "
-            "Its forward must be tensor operations only, for any number of events: "
-            "torch.where instead of 'if' on values, torch functions instead of numpy and item(), "
-            "squeeze(1) instead of squeeze()"
-        ) from error
+        model = _converted(program, [described.name for described in inputs], OUTPUTS)
+        _forget_origin(model)
+        _name_dimensions(model, inputs)
+        data: bytes = model.SerializeToString(deterministic=True)
+    except Exception as error:  # an operation without an ONNX form, or over 2 GB
+        blamed = _function_without_onnx(transform) or name
+        raise ExportError(f"{blamed} cannot be written as ONNX: {one_line(error)}") from error
+    return data
+
+
+def _converted(
+    program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]
+) -> Any:
+    """The program as an ONNX model."""
+    with _quiet():
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=inputs,
+            output_names=outputs,
+            custom_translation_table=TRANSLATIONS,
+        )
+    return cast(torch.onnx.ONNXProgram, exported).model_proto  # None only without dynamo
+
+
+def _function_without_onnx(transform: Transform) -> str | None:
+    """What to call the first of the user's scaling functions that fails alone."""
+    example, sizes = torch.zeros(3, 1, dtype=torch.float64), {0: torch.export.Dim("events", min=1)}
+    for feature, function in user_functions(transform):
+        called = f"scaling function {function!r} of feature {feature.branch!r}"
+        try:
+            _converted(traced(Encoding([feature]), example, sizes, called), ["raw"], _ENCODED)
+        except Exception:  # whatever the exporter raised for the whole
+            return called
+    return None
 
 
 def _forget_origin(model: Any) -> None:
@@ -189,8 +195,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0][:300] if lines else type(error).__name__).rstrip(".")

@@ -14,10 +14,11 @@ from hepdata_adapters.common.columns import Column, Columns, Jagged, take_all
 from hepdata_adapters.common.dense import dense_inputs
 from hepdata_adapters.common.errors import EventError, MissingExtraError
 from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.answers import MAX_ROWS
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.golden import check_golden
+from hepdata_serving.transforms import read_transform
 
 OUTPUTS = ("score", "valid")
 """Scores float32, NaN for an event that may not be scored; and whether it may, ``(n,)`` bool."""
@@ -31,6 +32,9 @@ class OnnxModel:
 
     folder: holds ``model.onnx``, ``transform.json`` and ``golden.json``. threads: of one run.
 
+    A scaling function of the user's is part of the graph and need not be registered here; only
+    why an event is refused is then not known.
+
     Raises ArchiveError when a file is missing or corrupt, or a golden event gets another
     prediction than it had when the model was exported; MissingExtraError without ONNX Runtime.
 
@@ -43,7 +47,7 @@ class OnnxModel:
     def __init__(self, folder: Path | str, *, threads: int = 1) -> None:
         folder = Path(folder)
         try:
-            self.transform = VectorTransform.model_validate_json(
+            self._transform, self._unknown = read_transform(
                 (folder / "transform.json").read_bytes()
             )
             golden = json.loads((folder / "golden.json").read_bytes())
@@ -59,10 +63,17 @@ class OnnxModel:
         events: branch name to number or list; ``None`` stands for NaN.
         Raises EventError naming the first bad event and its branch.
         """
-        columns, faults = columns_from_events(events, self.transform)
+        columns, faults = columns_from_events(events, self._transform)
         for index, reason in faults.items():
             raise EventError(f"event {index}: {reason}")
-        return predictions(self._graph, columns, self.transform)
+        try:
+            return predictions(self._graph, columns, self._transform)
+        except EventError as error:
+            if self._unknown is not None:
+                raise EventError(f"{error}; why is not known here: {self._unknown}") from None
+            raise ArchiveError(
+                f"{error}, which its transform.json allows: the two do not belong together"
+            ) from None
 
 
 class Graph:
@@ -104,19 +115,13 @@ class Graph:
         return score, valid
 
 
-def predictions(graph: Graph, columns: Columns, transform: VectorTransform) -> list[Any]:
-    """The predictions for columns without faults.
-
-    Raises ArchiveError where the graph refuses an event that the reference transform takes.
-    """
+def predictions(graph: Graph, columns: Columns, transform: Transform) -> list[Any]:
+    """The predictions of all events. Raises EventError naming the first that the graph refuses."""
     values: list[Any] = []
     for part in _parts(columns):
         score, valid = graph(dense_inputs(part, transform))
         if not valid.all():
-            raise ArchiveError(
-                f"the graph refuses event {len(values) + int(np.argmin(valid))}, which its "
-                "transform.json allows: the two do not belong together"
-            )
+            raise EventError(f"the graph refuses event {len(values) + int(np.argmin(valid))}")
         values += score.astype(float).tolist()
     return values
 

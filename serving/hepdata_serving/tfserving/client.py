@@ -20,9 +20,11 @@ from hepdata_adapters.common.columns import Columns, Jagged, take_all
 from hepdata_adapters.common.dense import LENGTH, dense_inputs, input_name
 from hepdata_adapters.common.errors import ConfigError, EventError
 from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.preparation import RawBranch
 from hepdata_serving.client import plain, send
 from hepdata_serving.errors import ServerError
+from hepdata_serving.transforms import any_events
 
 MAX_NUMBERS = 300_000
 """Most numbers, padding included, in one request: 8 MB at most, half of what our server takes."""
@@ -58,7 +60,7 @@ class _Model:
     session: requests.Session
     url: str
     timeout: float
-    transform: VectorTransform
+    transform: Transform
 
     def predictions(self, columns: Columns, first: int) -> list[Any]:
         """One prediction an event; ``first`` is the number of the first one.
@@ -151,14 +153,13 @@ def _inputs(session: requests.Session, url: str, timeout: float) -> dict[str, _I
         ) from error
 
 
-def _transform(inputs: Mapping[str, _Input], event: Mapping[str, Any]) -> VectorTransform:
+def _transform(inputs: Mapping[str, _Input], event: Mapping[str, Any]) -> Transform:
     """How events become these inputs. Branches are named as in the event where it has them.
 
-    Only the forms of the columns matter: values are scaled and refused by the server. With the
-    factor 0 no value is too large here, and with a fill no NaN is a fault.
+    Only the forms of the columns matter: values are scaled and refused by the server.
     """
     branches = {input_name(key): key for key in event if isinstance(key, str)}
-    features: list[FeatureTransform] = []
+    found: list[RawBranch] = []
     for name, (dtype, shape) in inputs.items():
         if name.endswith(LENGTH) and _is_jagged(name.removesuffix(LENGTH), inputs):
             continue
@@ -168,17 +169,15 @@ def _transform(inputs: Mapping[str, _Input], event: Mapping[str, Any]) -> Vector
                 "it was not exported by hepdata-adapters"
             )
         jagged = shape[1:] == (-1,)
-        features.append(
-            FeatureTransform(
-                branch=name if name in event else branches.get(name, name),
+        found.append(
+            RawBranch(
+                name=name if name in event else branches.get(name, name),
                 kind="flat" if len(shape) == 1 else "jagged" if jagged else "array",
                 dtype=dtype,
-                width=1 if jagged or len(shape) == 1 else shape[1],
-                factor=0.0,
-                missing=0.0,
+                size=1 if jagged or len(shape) == 1 else shape[1],
             )
         )
-    return VectorTransform(features=tuple(features))
+    return any_events(found)
 
 
 def _is_jagged(name: str, inputs: Mapping[str, _Input]) -> bool:

@@ -17,9 +17,9 @@ import tensorflow as tf
 from hepdata_adapters.common.dense import dense_inputs
 from hepdata_adapters.common.errors import EventError
 from hepdata_adapters.common.events import columns_from_events, without_nan
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.archive import checked_name, write_atomically
-from hepdata_serving.checks import check_scores, check_task, golden_values, needed
+from hepdata_serving.checks import check_exportable, check_scores, check_task, golden_values, needed
 from hepdata_serving.errors import ArchiveError, ExportError
 from hepdata_serving.golden import check_golden, golden_text
 from hepdata_serving.metadata import metadata_text
@@ -35,7 +35,7 @@ def export_tfserving(
     *,
     name: str,
     scorer: Scorer,
-    transform: VectorTransform,
+    transform: Transform,
     task: str,
     outputs: list[str],
     golden_events: list[dict[str, Any]],
@@ -47,8 +47,9 @@ def export_tfserving(
     Returns ``directory/models/NAME/VERSION``. The first version is served as ``stable``, a later
     one as ``canary`` until it is promoted.
 
-    scorer: ``x (n, d)`` float32 to scores with the activation inside: ``(n,)`` for ``task``
-    ``"binary"`` and ``"regression"``, ``(n, C)`` for ``"multiclass"`` with the C names in
+    scorer: ``x (n, d)`` float32 (a dict of tensors where the transform has inputs) to scores with
+    the activation inside: ``(n,)`` for ``task`` ``"binary"`` and ``"regression"``, ``(n, C)`` for
+    ``"multiclass"`` with the C names in
     ``outputs`` (else one name).
     golden_events: raw events (NaN allowed where the transform allows it) and their predictions.
     metadata: anything JSON can hold; NaN becomes null.
@@ -60,6 +61,7 @@ def export_tfserving(
     """
     checked_name(name, "model name")
     check_task(task, outputs)
+    check_exportable(transform)
     events = [needed(event, transform) for event in golden_events]
     expected = golden_values(events, golden_predictions)
     served_versions(directory)  # refuses a corrupt folder before the work is done
@@ -89,7 +91,7 @@ def export_tfserving(
 
 def _check(
     signatures: Signatures,
-    transform: VectorTransform,
+    transform: Transform,
     task: str,
     outputs: Sequence[str],
     events: Sequence[dict[str, Any]],
@@ -98,7 +100,7 @@ def _check(
     """Raise ExportError unless the loaded model gives the golden predictions."""
     try:
         classes = len(outputs) if task == "multiclass" else None
-        check_scores(signatures.vector, transform.num_features, classes)
+        check_scores(signatures.prepared, transform, classes)
         check_golden(
             events,
             expected,
@@ -111,7 +113,7 @@ def _check(
 
 
 def predict_raw(
-    events: Sequence[object], transform: VectorTransform, signatures: Signatures
+    events: Sequence[object], transform: Transform, signatures: Signatures
 ) -> list[Any]:
     """Predictions through the signature on raw branches, as Python floats.
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from hepdata_adapters.common.dense import dense_inputs
 from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.tf.transform import input_signature
 from hepdata_serving.archive import write_atomically
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.tfserving.configs import BATCHING, MODELS, MONITORING
 from hepdata_serving.tfserving.versions import ROLLOUT, served_versions, versions_on_disk
+from hepdata_serving.transforms import read_transform
 
 
 def write_readme(directory: Path) -> Path:
@@ -31,14 +32,14 @@ def write_readme(directory: Path) -> Path:
     return write_atomically(directory / "README.md", text.encode())
 
 
-def rest_row(event: Mapping[str, Any], transform: VectorTransform) -> dict[str, Any]:
+def rest_row(event: Mapping[str, Any], transform: Transform) -> dict[str, Any]:
     """One raw event as a row of a REST request: padded lists beside their lengths.
 
     All rows of a request must be padded to the same width. NaN stays a float.
 
-    >>> from hepdata_adapters.common.transform.vector import FeatureTransform
-    >>> transform = VectorTransform(features=(
-    ...     FeatureTransform(branch="pt", kind="jagged", dtype="float32", width=2),))
+    >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+    >>> transform = Transform.of_vector(VectorTransform(features=(
+    ...     FeatureTransform(branch="pt", kind="jagged", dtype="float32", width=2),)))
     >>> rest_row({"pt": [3.0, 1.0]}, transform)
     {'pt': [3.0, 1.0], 'pt_length': 2}
     """
@@ -119,7 +120,7 @@ waits until its versions are available.
 def _model_text(name: str, folder: Path) -> str:
     extra = folder / "assets.extra"
     try:
-        transform = VectorTransform.model_validate_json((extra / "transform.json").read_text())
+        transform, _ = read_transform((extra / "transform.json").read_text())
         about = json.loads((extra / "metadata.json").read_text())
         golden = json.loads((extra / "golden.json").read_text())
     except (OSError, ValueError) as error:
@@ -135,7 +136,7 @@ A {about["task"]} model; version {folder.name} is the newest. Signature `serving
 
 n is the number of events, m any width. A jagged branch is padded with any value to one width
 for all events of the request (at least 1), and its real lengths stand beside it. Signature
-`vector` takes `x`, float32 (n, {transform.num_features}), what the transform makes of an event.
+`prepared` takes what the transform makes of an event: {_prepared(about["prepared"])}.
 Both give `score`, float32: {_score_text(about["task"], about["outputs"])}.
 
 {_rest_text(name, golden["events"], transform)}
@@ -144,7 +145,7 @@ In gRPC, send a `PredictRequest` with `model_spec.name` "{name}",
 """
 
 
-def _input_rows(transform: VectorTransform) -> str:
+def _input_rows(transform: Transform) -> str:
     rows = []
     for name, spec in input_signature(transform).items():
         sizes = ["n", *(str(size or "m") for size in spec.shape.as_list()[1:])]
@@ -153,13 +154,20 @@ def _input_rows(transform: VectorTransform) -> str:
     return "\n".join(rows)
 
 
+def _prepared(inputs: Mapping[str, Sequence[int]]) -> str:
+    """The inputs of the network itself, with the shape of an event."""
+    return ", ".join(
+        f"`{name}` ({', '.join(map(str, ['n', *shape]))})" for name, shape in inputs.items()
+    )
+
+
 def _score_text(task: str, outputs: Sequence[str]) -> str:
     if task == "multiclass":
         return f"(n, {len(outputs)}), the classes {', '.join(outputs)}"
     return f"(n,), {outputs[0]}"
 
 
-def _rest_text(name: str, events: Sequence[Mapping[str, Any]], transform: VectorTransform) -> str:
+def _rest_text(name: str, events: Sequence[Mapping[str, Any]], transform: Transform) -> str:
     # strict JSON has no NaN, so an event without any is the example
     rows = [json.dumps({"instances": [rest_row(event, transform)]}) for event in events]
     body = min(rows, key=lambda row: ("NaN" in row, len(row))).replace("NaN", "0.0")

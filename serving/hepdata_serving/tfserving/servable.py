@@ -22,10 +22,10 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from hepdata_adapters.common.columns import Array
 from hepdata_adapters.common.dense import dense_inputs
 from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.golden import check_golden
 from hepdata_serving.tfserving.faults import RequestError, invalid
+from hepdata_serving.transforms import read_transform
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -192,7 +192,7 @@ def _check_golden(servable: Servable, extra: Path) -> None:
     try:
         golden = json.loads(path.read_text())
         events, expected = golden["events"], golden["predictions"]
-        transform = VectorTransform.model_validate_json((extra / "transform.json").read_text())
+        transform, _ = read_transform((extra / "transform.json").read_text())
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ArchiveError(f"{path} cannot be used: {error!r}") from error
 

@@ -7,16 +7,17 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.tfserving.export import export_tfserving
 
 
-def small_transform() -> VectorTransform:
+def small_transform() -> Transform:
     """Flat, array and jagged branches; NaN is allowed in MET and Jet_pt, an error in HT."""
-    return VectorTransform(
+    vector = VectorTransform(
         features=(
             FeatureTransform(
                 branch="MET", kind="flat", dtype="float32", width=1, factor=0.02, missing=20.0
@@ -41,6 +42,7 @@ def small_transform() -> VectorTransform:
             ),
         )
     )
+    return Transform.of_vector(vector)
 
 
 def small_events(n: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -87,12 +89,14 @@ def small_scorer(num_features: int, classes: int = 1, seed: int = 0) -> keras.Mo
     )
 
 
-def offline(scorer: Any, transform: VectorTransform, events: list[dict[str, Any]]) -> list[Any]:
+def offline(scorer: Any, transform: Transform, events: list[dict[str, Any]]) -> list[Any]:
     """Predictions by the numpy transform and the scorer itself: what a server must answer."""
     columns, faults = columns_from_events(events, transform)
     if faults:
         raise AssertionError(faults)
-    predictions: list[Any] = scorer(tf.constant(transform(columns).x)).numpy().tolist()
+    predictions: list[Any] = (
+        scorer(transform(transform.prepare(columns)).arrays["x"]).numpy().tolist()
+    )
     return predictions
 
 

@@ -15,7 +15,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
 from hepdata_adapters.common.dense import dense_inputs
 from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.tfserving.saved_model import RAW_SIGNATURE
 
 WARMUP_FILE = "tf_serving_warmup_requests"
@@ -23,7 +23,7 @@ _BATCHES = (1, 8, 64)
 
 
 def warmup_requests(
-    name: str, events: Sequence[Mapping[str, Any]], transform: VectorTransform
+    name: str, events: Sequence[Mapping[str, Any]], transform: Transform
 ) -> list[PredictRequest]:
     """Requests of 1, 8 and 64 events, the given ones over and over; all must be good events."""
     requests = []

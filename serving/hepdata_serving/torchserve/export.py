@@ -17,10 +17,17 @@ import torch
 
 from hepdata_adapters.common.errors import HepDataError
 from hepdata_adapters.common.events import without_nan
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.answers import predict_events
 from hepdata_serving.archive import checked_name, source_files, write_atomically, zip_bytes
-from hepdata_serving.checks import check_scores, check_task, golden_values, needed
+from hepdata_serving.checks import (
+    check_exportable,
+    check_no_user_functions,
+    check_scores,
+    check_task,
+    golden_values,
+    needed,
+)
 from hepdata_serving.errors import ExportError
 from hepdata_serving.golden import check_golden, golden_text
 from hepdata_serving.metadata import json_text, metadata_text
@@ -38,7 +45,7 @@ def export_torchserve(
     name: str,
     version: str,
     scorer: torch.nn.Module,
-    transform: VectorTransform,
+    transform: Transform,
     task: str,
     outputs: list[str],
     golden_events: list[dict[str, Any]],
@@ -47,23 +54,27 @@ def export_torchserve(
 ) -> Path:
     """Write ``model_store/NAME.mar``, ``config.properties`` and ``README.md``; return the first.
 
-    scorer: on the CPU and in eval mode, ``x (n, d)`` float32 to scores with the activation
-    inside: ``(n,)`` for ``task`` ``"binary"`` and ``"regression"``, ``(n, C)`` for
-    ``"multiclass"`` with the C names in ``outputs`` (else one name).
+    scorer: on the CPU and in eval mode, ``x (n, d)`` float32 (a dict of tensors by name where
+    the transform has inputs) to scores with the activation inside: ``(n,)`` for ``task``
+    ``"binary"`` and ``"regression"``, ``(n, C)`` for ``"multiclass"`` with the C names in
+    ``outputs`` (else one name).
     golden_events: raw events (NaN allowed where the transform allows it) and their predictions.
     metadata: anything JSON can hold; NaN becomes null.
 
-    Raises ConfigError for arguments that do not fit together, ExportError for a model that
-    torch.export refuses or whose program predicts other values than the golden ones.
+    Raises ConfigError for arguments that do not fit together; ExportError for a model that
+    torch.export refuses or whose program predicts other values than the golden ones, and for a
+    transform with ragged or sparse inputs, or with a scaling function of the user's.
     """
     checked_name(name, "model name")
     checked_name(version, "model version")
     check_task(task, outputs)
+    check_exportable(transform)
+    check_no_user_functions(transform)
     events = [needed(event, transform) for event in golden_events]
     expected = golden_values(events, golden_predictions)
-    program = save_program(scorer, transform.num_features)
+    program = save_program(scorer, transform.zeros(3))
     score = load_program(program)
-    check_scores(score, transform.num_features, len(outputs) if task == "multiclass" else None)
+    check_scores(score, transform, len(outputs) if task == "multiclass" else None)
     try:
         check_golden(
             events,
@@ -87,7 +98,7 @@ def export_torchserve(
 
 
 def _archive_files(
-    name: str, version: str, program: bytes, transform: VectorTransform, golden: str, about: str
+    name: str, version: str, program: bytes, transform: Transform, golden: str, about: str
 ) -> dict[str, bytes]:
     code = source_files([_HANDLER_MODULE])
     handler = code.pop(_HANDLER_MODULE.replace(".", "/") + ".py")

@@ -22,7 +22,7 @@ if _CODE.is_dir():
 import torch  # noqa: E402
 
 from hepdata_adapters.common import errors  # noqa: E402
-from hepdata_adapters.common.transform.vector import VectorTransform  # noqa: E402
+from hepdata_adapters.common.transform.pipeline import Transform  # noqa: E402
 from hepdata_serving.answers import Score, answer_batch, predict_events  # noqa: E402
 from hepdata_serving.errors import ArchiveError  # noqa: E402
 from hepdata_serving.golden import check_golden  # noqa: E402
@@ -34,7 +34,7 @@ class RawEventHandler:
     """Scores requests of raw events; loads only a model that gives its golden predictions."""
 
     def __init__(self) -> None:
-        self.transform: VectorTransform | None = None
+        self.transform: Transform | None = None
         self.score: Score | None = None
 
     def initialize(self, context: Any) -> None:
@@ -73,9 +73,7 @@ class RawEventHandler:
         # requests are parallel over workers; more threads only fight with them and with Java
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         try:
-            transform = VectorTransform.model_validate_json(
-                (directory / "transform.json").read_bytes()
-            )
+            transform = Transform.model_validate_json((directory / "transform.json").read_bytes())
             golden = json.loads((directory / "golden.json").read_bytes())
             events, expected = golden["events"], golden["predictions"]
             program = (directory / "model.pt2").read_bytes()

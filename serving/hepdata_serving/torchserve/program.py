@@ -13,40 +13,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.transform.pipeline import ModelInput
 from hepdata_serving.answers import Score
-from hepdata_serving.errors import ArchiveError, ExportError
+from hepdata_serving.errors import ArchiveError, one_line
+from hepdata_serving.tracing import check_scorer, traced
 
 _TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
 """What torch notes at each node for debugging: paths of this machine, names of user classes."""
 
 
-def save_program(scorer: torch.nn.Module, num_features: int) -> bytes:
-    """Export ``x (n, d)`` float32 → scores, for any n ≥ 1.
+def save_program(scorer: torch.nn.Module, example: ModelInput) -> bytes:
+    """Export what the scorer makes of inputs like the example, for any n ≥ 1 events.
 
+    example: of several events, because torch fixes sizes of 0 and 1 into the graph.
     Raises ConfigError for a scorer that is training or not on the CPU, ExportError for one
     that torch cannot export.
     """
-    if any(module.training for module in scorer.modules()):
-        raise ConfigError("the scorer is in training mode; call scorer.eval() before exporting")
-    for name, tensor in scorer.state_dict().items():
-        if tensor.device.type != "cpu":
-            raise ConfigError(
-                f"{name!r} lies on {tensor.device}; call scorer.cpu() before exporting"
-            )
-    # more than one example event, because torch fixes sizes of 0 and 1 into the graph
-    example = torch.zeros(3, num_features)
+    check_scorer(scorer)
+    given = _tensors(example)
     events = torch.export.Dim("events", min=1)
-    try:
-        with torch.no_grad():
-            program = torch.export.export(scorer, (example,), dynamic_shapes=({0: events},))
-    except Exception as error:  # any exception of the user's forward arrives here
-        raise ExportError(
-            f"torch.export refuses {type(scorer).__name__}: {_one_line(error)}. "
-            "Its forward must be tensor operations only, for any number of events: "
-            "torch.where instead of 'if' on values, torch functions instead of numpy and item(), "
-            "squeeze(1) instead of squeeze()"
-        ) from error
+    sizes = {name: {0: events} for name in given} if isinstance(given, dict) else {0: events}
+    program = traced(scorer, given, sizes, type(scorer).__name__)
     _forget_origin(program)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
@@ -65,16 +52,22 @@ def load_program(data: bytes) -> Score:
         module = torch.export.load(io.BytesIO(data)).module()
     except Exception as error:  # torch raises anything, AssertionError and KeyError among them
         raise ArchiveError(
-            f"torch {torch.__version__} cannot load model.pt2: {_one_line(error)}; "
+            f"torch {torch.__version__} cannot load model.pt2: {one_line(error)}; "
             "export the model again with the torch that serves it"
         ) from error
 
-    def score(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score(inputs: ModelInput) -> NDArray[np.float32]:
         with torch.inference_mode():
-            scores: NDArray[np.float32] = module(torch.from_numpy(x)).numpy()
+            scores: NDArray[np.float32] = module(_tensors(inputs)).numpy()
         return scores
 
     return score
+
+
+def _tensors(inputs: ModelInput) -> torch.Tensor | dict[str, torch.Tensor]:
+    if isinstance(inputs, dict):
+        return {name: torch.from_numpy(values) for name, values in inputs.items()}
+    return torch.from_numpy(inputs)
 
 
 def refuse_pickles(data: bytes) -> None:
@@ -97,7 +90,7 @@ def refuse_pickles(data: bytes) -> None:
                         if entry["use_pickle"] or not plain:
                             raise ArchiveError(f"model.pt2 holds a pickled object: {name}")
     except (zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise ArchiveError(f"model.pt2 is corrupt: {_one_line(error)}") from error
+        raise ArchiveError(f"model.pt2 is corrupt: {one_line(error)}") from error
 
 
 def _forget_origin(program: torch.export.ExportedProgram) -> None:
@@ -108,8 +101,3 @@ def _forget_origin(program: torch.export.ExportedProgram) -> None:
             for node in module.graph.nodes:
                 for trace in _TRACES:
                     node.meta.pop(trace, None)
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0][:300] if lines else type(error).__name__).rstrip(".")

@@ -1,0 +1,147 @@
+"""Objects selected and sorted, columns derived: `Preparation` in tensor operations.
+
+It does what `hepdata_adapters.common.transform.preparation` does, for any number of events and
+any padded width, so that it can travel inside an exported graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.expressions import Expression
+from hepdata_adapters.common.transform.preparation import ObjectGroup, Preparation
+from hepdata_adapters.torch.expressions import Padded, checked
+from hepdata_adapters.torch.members import Members, fitted, members
+
+Columns = dict[str, Tensor | Padded]
+
+_INDEXABLE = {
+    torch.uint16: torch.int64, torch.uint32: torch.int64, torch.uint64: torch.float64,
+}  # fmt: skip
+"""Dtypes whose places torch cannot look up, and those that stand for them."""
+
+
+class EventPreparation(nn.Module):
+    """Raw columns of n events to prepared ones.
+
+    >>> from hepdata_adapters.common.transform.preparation import DerivedColumn, RawBranch
+    >>> module = EventPreparation(Preparation(
+    ...     branches=(RawBranch(name="pt", kind="jagged", dtype="float32"),),
+    ...     objects=(ObjectGroup(name="Jet", members=("pt",), sort_by="pt"),),
+    ...     columns=(DerivedColumn(name="HT", expression="sum(pt)"),)), ["pt", "HT"])
+    >>> columns, valid = module({"pt": Padded(torch.tensor([[20.0, 30.0]]), torch.tensor([2]))})
+    >>> columns["pt"].values.tolist(), columns["HT"].tolist(), valid.tolist()
+    ([[30.0, 20.0]], [50.0], [True])
+    """
+
+    def __init__(self, preparation: Preparation, names: Sequence[str]) -> None:
+        super().__init__()
+        self.preparation = preparation.restricted(names)
+        self.names = tuple(names)
+        columns = self.preparation.parsed_columns.values()
+        wanted = {*names, *(name for expression in columns for name in expression.names)}
+        # as numpy: a branch that is only cut on need not agree with the others
+        self.groups = tuple(
+            group.model_copy(update={"members": members})
+            for group in self.preparation.objects
+            if (members := tuple(name for name in group.members if name in wanted))
+        )
+
+    def forward(self, raw: Mapping[str, Tensor | Padded]) -> tuple[Columns, Tensor]:
+        """The prepared columns by name, and ``(n,)`` bool.
+
+        False where numpy's raises, and for a length that its padded row cannot have; what stands
+        for such an event means nothing. Members of a group of an unsigned dtype come out wider:
+        uint64 as float64, others as int64.
+        """
+        columns: Columns = {}
+        first = next(iter(raw.values()))
+        events = first.lengths if isinstance(first, Padded) else first
+        valid = torch.ones_like(events.reshape(events.shape[0], -1)[:, 0], dtype=torch.bool)
+        for branch in self.preparation.branches:
+            column = raw[branch.name]
+            if isinstance(column, Padded):
+                column, possible = _within(column)
+                valid = valid & possible
+            columns[branch.name] = column
+        read = dict(columns)
+        for group in self.groups:
+            selection, key = self.preparation.parsed_objects[group.name]
+            selected, agree = select(group, selection, key, read)
+            columns |= selected
+            valid = valid & agree
+        for name, expression in self.preparation.parsed_columns.items():
+            columns[name], agree = checked(expression, columns)
+            valid = valid & agree
+        return {name: columns[name] for name in self.names}, valid
+
+
+def select(
+    group: ObjectGroup,
+    selection: Expression | None,
+    key: Expression | None,
+    raw: Mapping[str, Tensor | Padded],
+) -> tuple[Columns, Tensor]:
+    """The members of a group with the objects that stay, in their order.
+
+    And ``(n,)`` bool: events whose members agree in their number of objects.
+    """
+    objects = members(raw, group.members)
+    keep, valid = objects.present, objects.valid
+    if selection is not None:
+        passed, agree = _of_objects(selection, raw, objects)
+        valid = valid & agree
+        keep = keep & (passed != 0) & (passed == passed)
+    if key is not None:
+        ranks, agree = _of_objects(key, raw, objects)
+        valid = valid & agree
+        order = _order(-ranks if group.descending else ranks, keep)
+    else:
+        order = _stable_order((~keep).to(torch.int64))
+    lengths = keep.sum(1)
+    return {
+        name: Padded(_indexable(values).gather(1, order), lengths)
+        for name, values in objects.values.items()
+    }, valid
+
+
+def _of_objects(
+    expression: Expression, raw: Mapping[str, Tensor | Padded], objects: Members
+) -> tuple[Tensor, Tensor]:
+    """Its value of each object ``(n, m)`` float64, and ``(n,)`` bool: where there is one of each.
+
+    Raises ConfigError for an expression with one value an event.
+    """
+    found, valid = checked(expression, raw)
+    if not isinstance(found, Padded):
+        raise ConfigError(f"{expression.text!r} has one value an event, not one for each object")
+    values = fitted(found.values, objects.present.shape[1]).to(torch.float64)
+    return values, valid & (found.lengths == objects.lengths)
+
+
+def _order(ranks: Tensor, keep: Tensor) -> Tensor:
+    """Places of the objects: upwards, then those of NaN, then those that do not stay."""
+    unordered = torch.isnan(ranks)
+    order = _stable_order(torch.where(unordered, torch.inf, ranks))
+    last = torch.where(keep, unordered.to(torch.int64), 2).gather(1, order)
+    return order.gather(1, _stable_order(last))
+
+
+def _stable_order(values: Tensor) -> Tensor:
+    """Places of the values of each row, upwards; equal ones stay in order."""
+    return torch.sort(values, dim=1, stable=True).indices
+
+
+def _within(column: Padded) -> tuple[Padded, Tensor]:
+    """The column with lengths that its rows can have, and ``(n,)`` bool: where they do."""
+    lengths = column.lengths.clamp(0, column.values.shape[1])
+    return Padded(column.values, lengths), lengths == column.lengths
+
+
+def _indexable(values: Tensor) -> Tensor:
+    """The values in a dtype whose places torch can look up."""
+    return values.to(_INDEXABLE.get(values.dtype, values.dtype))
