@@ -8,21 +8,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hepdata_adapters.common.config import DatasetConfig, Feature, Sample
+    from hepdata_adapters.common.config import DatasetConfig, Sample
     from hepdata_adapters.common.errors import HepDataError
+    from hepdata_adapters.common.feature_config import Feature
     from hepdata_adapters.common.specs.compute import compute_specs
     from hepdata_adapters.common.specs.model import Specs
+    from hepdata_adapters.common.transform.functions import scaling_function
 
 __version__ = "0.1.0"
-__all__ = ["DatasetConfig", "Feature", "HepDataError", "Sample", "Specs", "compute_specs"]
+__all__ = [
+    "DatasetConfig",
+    "Feature",
+    "HepDataError",
+    "Sample",
+    "Specs",
+    "compute_specs",
+    "scaling_function",
+]
 
 _HOMES = {
     "DatasetConfig": "common.config",
-    "Feature": "common.config",
+    "Feature": "common.feature_config",
     "Sample": "common.config",
     "HepDataError": "common.errors",
     "Specs": "common.specs.model",
     "compute_specs": "common.specs.compute",
+    "scaling_function": "common.transform.functions",
 }
 
 

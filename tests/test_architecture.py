@@ -69,6 +69,12 @@ def test_pure_modules_import_errors_and_each_other_only(name):
     assert {i.split(".")[2] for i in own} <= allowed
 
 
+def test_expressions_know_columns_and_errors_only():
+    for path in (PACKAGE / "common" / "expressions").glob("*.py"):
+        own = [i for i in imports(path) if i.startswith("hepdata_")]
+        assert {i.split(".")[2] for i in own} <= {"errors", "columns", "expressions"}, path
+
+
 def test_nothing_evaluates_or_unpickles():
     for path in [*PACKAGE.rglob("*.py"), *SERVING.rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -496,7 +496,7 @@ def config_error(folder: Path, text: str | bytes, overrides: tuple[str, ...] = (
         ("defaults: {scalling: none}", "defaults.scalling", "scaling"),
         ("features: [{branch: x, lenght: 2}]", "features.0.lenght", "length"),
         ("model: {hiden: [3]}", "model.hiden", "hidden"),
-        ("batch-size: 3", "batch-size", "sampling"),
+        ("batch-size: 3", "batch-size", "training.batch_size"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest(tmp_path, text, key, nearest):

@@ -23,8 +23,8 @@ from hepdata_adapters.torch import RootIterableDataset
 from hepdata_adapters.torch.run import load_run
 
 COMMANDS = [
-    "inspect", "validate", "specs", "fit", "evaluate", "export", "promote", "rollback", "rollout",
-    "serve", "predict",
+    "inspect", "validate", "fit", "evaluate", "export", "promote", "rollback", "rollout",
+    "serve", "predict", "convert", "report", "schema", "specs",
 ]  # fmt: skip
 RUN_FILES = {
     "config.yaml", "specs.json", "transform.json", "task.json", "checkpoint.ckpt", "metrics.json",
@@ -320,7 +320,7 @@ def test_validate_says_what_was_understood(call, project):
         ("samples.0.label=null", 2, "without a label"),
         ("trainning.epochs=3", 2, "did you mean 'training'?"),
         ("specs=none.json", 1, "no specs file"),
-        ("model.factory=none.py:make", 2, "no model file"),
+        ("model.factory=none.py:make", 2, "no file"),
         ("model.factory=nothing", 2, "module:function or file.py:function"),
         ("model.factory=os:nothing", 2, "no function 'nothing'"),
         ("model.factory=no.such.module:make", 2, "cannot be imported"),
@@ -475,7 +475,7 @@ def test_predict_writes_one_row_an_event_in_input_order(call, project, tmp_path,
     assert rows["entry"].tolist() == [*range(250), *range(300)]
     assert rows["score"].dtype == np.float32
     run = load_run(project / "run")
-    by_hand = [run.score(run.transform(columns_of(file)).x) for file in files]
+    by_hand = [run.score(run.transform(columns_of(file)).arrays["x"]) for file in files]
     np.testing.assert_allclose(rows["score"], np.concatenate(by_hand), rtol=1e-6)
 
 

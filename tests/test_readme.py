@@ -89,8 +89,8 @@ def test_commands_of_the_readme(folder: Path):
     commands = [command for command in COMMANDS if not command.startswith("make ")]
     names = {command.split()[1] for command in commands if command.startswith("hepdata-")}
     assert names == {
-        "inspect", "validate", "specs", "fit", "evaluate", "predict", "export", "promote",
-        "rollback", "serve",
+        "inspect", "validate", "specs", "report", "fit", "evaluate", "predict", "export",
+        "promote", "rollback", "serve",
     }  # fmt: skip
     for server, group in groups(commands):
         with serving(server, folder) if server else nullcontext():

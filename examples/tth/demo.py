@@ -102,7 +102,7 @@ def first_events(run: Run[Any], count: int) -> list[dict[str, Any]]:
     """Raw events of all samples in turn, as a client would send them."""
     files = [name for sample in run.config.samples for name in sample.files]
     manifest = scan_inputs([f"{name}:Events" for name in files], run.transform)
-    branches = [feature.branch for feature in run.transform.features]
+    branches = [branch.name for branch in run.transform.branches]
     each = -(-count // len(manifest.files))
     taken: dict[str, list[dict[str, Any]]] = {}
     for unit in raw_events(manifest, branches):
@@ -116,7 +116,8 @@ def offline(run: Run[Any], events: Sequence[dict[str, Any]]) -> np.ndarray:
     columns, faults = columns_from_events(events, run.transform)
     if faults:
         raise SystemExit(f"events refused: {faults}")
-    return run.score(run.transform(columns).x)
+    made = run.transform(run.transform.prepare(columns))
+    return run.score(run.transform.model_input(made.arrays))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import Exit, TyperException
 
+from hepdata_adapters.cli.convert import convert
 from hepdata_adapters.cli.evaluate import evaluate
 from hepdata_adapters.cli.export import export
 from hepdata_adapters.cli.fit import fit
 from hepdata_adapters.cli.inspect import inspect
 from hepdata_adapters.cli.predict import predict
+from hepdata_adapters.cli.report import report
 from hepdata_adapters.cli.rollout import promote, rollback, rollout
+from hepdata_adapters.cli.schema import schema
 from hepdata_adapters.cli.serve import serve
-from hepdata_adapters.cli.specs import specs
+from hepdata_adapters.cli.specs import specs_app
 from hepdata_adapters.cli.validate import validate
 from hepdata_adapters.common.errors import ConfigError, HepDataError, missing_extra
 
@@ -39,11 +42,12 @@ def options(
 
 
 COMMANDS = (
-    inspect, validate, specs, fit, evaluate, export, promote, rollback, rollout, serve,
-    predict,
+    inspect, validate, fit, evaluate, export, promote, rollback, rollout, serve,
+    predict, convert, report, schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(specs_app, name="specs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TyperException as error:
         message = error.format_message().replace("Value error, ", "")
         known = [info.callback.__name__ for info in app.registered_commands if info.callback]
+        known += [str(group.name) for group in app.registered_groups]
         place = " ".join([PROGRAM, *(name for name in given[:1] if name in known)])
         return _fail(f"{message} (see {place} --help)", USAGE, debug)
     except HepDataError as error:

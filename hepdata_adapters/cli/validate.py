@@ -32,15 +32,15 @@ def validate(
     from rich.console import Console
 
     from hepdata_adapters.common.config_file import load_config
+    from hepdata_adapters.common.derive import scan
     from hepdata_adapters.common.features import resolve
-    from hepdata_adapters.common.manifest import build_manifest
     from hepdata_adapters.common.specs.compute import binding_of
     from hepdata_adapters.common.specs.model import Specs
     from hepdata_adapters.common.split import describe_split
 
     console = Console()
     parsed = load_config(config, overrides)
-    manifest = build_manifest(parsed.samples)
+    manifest = scan(parsed)
     layout = resolve(parsed, manifest)
     if parsed.specs:
         wanted = binding_of(parsed, manifest, layout)

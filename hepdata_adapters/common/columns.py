@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+OFFSETS = "_offsets"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,19 @@ def ranges(starts: Array, lengths: Array) -> NDArray[np.int64]:
     return np.arange(before[-1]) + np.repeat(np.asarray(starts) - before[:-1], lengths)
 
 
+def rows_with(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether each event has a flag set. flags: one for each value of the column.
+
+    >>> lists = Jagged.from_lists([[1.0, 2.0], [], [3.0]])
+    >>> rows_with(lists, np.array([True, False, False])).tolist()
+    [True, False, False]
+    """
+    if isinstance(column, Jagged):
+        before = offsets_from_lengths(flags)
+        return np.asarray(before[column.offsets[1:]] > before[column.offsets[:-1]])
+    return np.asarray(flags.reshape(len(flags), -1).any(axis=1))
+
+
 def take(column: Column, rows: Array) -> Column:
     """The events ``rows`` (integer indices) of a column, in that order."""
     if not isinstance(column, Jagged):
@@ -111,9 +125,25 @@ def concatenate(columns: Sequence[Column]) -> Column:
     return Jagged(content, offsets_from_lengths(lengths))
 
 
+def empty_lists(column: Jagged, rows: int) -> Jagged:
+    """So many events without a value, like those of the column."""
+    return Jagged(column.content[:0], np.zeros(rows + 1, np.int64))
+
+
 def take_all(columns: Mapping[str, Column], rows: Array) -> Columns:
     """`take` for every column."""
     return {name: take(column, rows) for name, column in columns.items()}
+
+
+def flattened(columns: Mapping[str, Column]) -> dict[str, Array]:
+    """Arrays only: a ragged column becomes its values and, as ``NAME_offsets``, its offsets."""
+    arrays: dict[str, Array] = {}
+    for name, column in columns.items():
+        if isinstance(column, Jagged):
+            arrays[name], arrays[name + OFFSETS] = column.content, column.offsets
+        else:
+            arrays[name] = column
+    return arrays
 
 
 def concatenate_all(parts: Sequence[Mapping[str, Column]]) -> Columns:

@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.composition import ClassShare, apportion, composition
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.counting import Counts, cached_counts
+from hepdata_adapters.common.derive import scan
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.features import Layout, resolve
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
-from hepdata_adapters.common.manifest import Manifest, build_manifest
+from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.plan import Plan, PlanFile
 from hepdata_adapters.common.source import MAX_CACHED_BYTES
 from hepdata_adapters.common.specs.compute import Progress, binding_of, cache_folder, cached_specs
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SPLITS, SplitName
-from hepdata_adapters.common.transform.build import build_transform
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.assemble import assemble
+from hepdata_adapters.common.transform.pipeline import Transform
 
 MAX_GROUPS = 64
 Batch = dict[str, NDArray[Any]]
@@ -38,7 +39,7 @@ class Dataset:
     manifest: Manifest
     layout: Layout
     specs: Specs
-    transform: VectorTransform
+    transform: Transform
     counts: Counts | None = None
 
     @classmethod
@@ -48,20 +49,20 @@ class Dataset:
         specs: Specs | None = None,
         cache: Path | None = None,
         progress: Progress | None = None,
-        transform: VectorTransform | None = None,
+        transform: Transform | None = None,
     ) -> Dataset:
         """Scan the files and find, check or make the specs.
 
         transform: take this one (of a trained model) rather than building it from the specs.
         """
-        manifest = build_manifest(config.samples)
+        manifest = scan(config)
         layout = resolve(config, manifest)
         if specs is None:
             specs = cached_specs(config, manifest, layout, cache, progress)
         else:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
-        built = transform or build_transform(layout.features, specs)
+        built = transform or assemble(layout, manifest, specs)
         folder = cache or cache_folder()
         config = normalised(config, manifest, folder)
         counts = None
@@ -78,7 +79,10 @@ class Dataset:
         for branch in self.layout.excluded:
             ledger.add("branches excluded", 1, branch)
         for number, file in enumerate(self.manifest.files):
-            rejected = file.entries - int(self.specs.counts(number, None).sum())
+            dropped = self.specs.binding.files[number].dropped
+            for reason, events in zip(self.specs.binding.drops, dropped, strict=True):
+                ledger.add("events left out by a policy", events, reason)
+            rejected = file.entries - int(self.specs.counts(number, None).sum()) - sum(dropped)
             ledger.add("events not selected", rejected, self.config.samples[file.sample].name)
         return ledger
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,17 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.config import Sampling
 from hepdata_adapters.common.cursor import Cursor
 from hepdata_adapters.common.dataset import Dataset
+from hepdata_adapters.common.derive import common_preparation
 from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.features import ResolvedFeature
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.shuffle_quality import unit_reads
 from hepdata_adapters.common.specs.compute import Progress
 from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.vector import VectorTransform
 
 GLOBAL_BATCH = 960  # for 1, 2, 3, 4, 5, 6 and 8 ranks
 MAX_STATE_BYTES = 4096
@@ -168,21 +174,26 @@ def resumes(
 def identities_only(dataset: Dataset) -> Dataset:
     """The same events in the same order with one cheap feature, for checks that read no more."""
 
-    def cost(place: int) -> tuple[bool, int]:
-        feature = dataset.transform.features[place]
-        return feature.kind == "jagged", np.dtype(feature.dtype).itemsize * feature.width
+    def cost(feature: ResolvedFeature) -> tuple[bool, int]:
+        branch = feature.branch
+        return branch.kind == "jagged", np.dtype(branch.dtype).itemsize * branch.size
 
-    transform = dataset.transform
-    place = min(range(len(transform.features)), key=cost)
-    chosen = transform.features[place]
+    layout = dataset.layout
+    if not layout.features:
+        return dataset
+    chosen = min(layout.features, key=cost)
+    kind: Literal["flat", "array", "jagged"] = dataset.specs.branches[chosen.branch.name].kind
     # a value that training would refuse is another question
-    lenient = chosen.model_copy(update={"missing": chosen.center, "overflow": "truncate"})
-    kept = tuple(f for f in dataset.layout.features if f.branch.name == chosen.branch)
-    return replace(
-        dataset,
-        layout=replace(dataset.layout, features=kept),
-        transform=transform.model_copy(update={"features": (lenient,)}),
+    lenient = FeatureTransform(
+        branch=chosen.branch.name, kind=kind, dtype=chosen.branch.dtype,
+        width=chosen.branch.size, factor=1e-38, missing=0.0,
+    )  # fmt: skip
+    transform = Transform(
+        preparation=common_preparation(dataset.manifest, (lenient.branch,)),
+        vector=VectorTransform(features=(lenient,)),
     )
+    reduced = replace(layout, features=(chosen,), inputs={})
+    return replace(dataset, layout=reduced, transform=transform)
 
 
 def _pass(

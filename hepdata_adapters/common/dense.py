@@ -16,15 +16,16 @@ import numpy as np
 
 from hepdata_adapters.common.columns import Array, Column, Jagged
 from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.preparation import RawBranch
 
 LENGTH = "_length"
 _WIDER = {"uint16": "int32", "float16": "float32"}  # which TF Serving's REST cannot read
 
 
-def input_dtype(feature: FeatureTransform) -> np.dtype[Any]:
+def input_dtype(branch: RawBranch) -> np.dtype[Any]:
     """The dtype of the input of a branch: its own, or a wider one that every interface has."""
-    dtype = np.dtype(feature.dtype)
+    dtype = np.dtype(branch.dtype)
     return np.dtype(_WIDER.get(dtype.name, dtype))
 
 
@@ -42,41 +43,41 @@ def input_name(branch: str) -> str:
     return name
 
 
-def input_names(transform: VectorTransform) -> dict[str, str]:
+def input_names(transform: Transform) -> dict[str, str]:
     """The input of each branch, by branch; that of the lengths of a jagged one adds `LENGTH`.
 
     Raises ConfigError where two inputs would share a name.
     """
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
-    for feature in transform.features:
-        name = names[feature.branch] = input_name(feature.branch)
-        for taken in [name, *([name + LENGTH] if feature.kind == "jagged" else [])]:
+    for branch in transform.branches:
+        name = names[branch.name] = input_name(branch.name)
+        for taken in [name, *([name + LENGTH] if branch.kind == "jagged" else [])]:
             if taken in owners:
                 raise ConfigError(
-                    f"branches {owners[taken]!r} and {feature.branch!r} would both give a model "
+                    f"branches {owners[taken]!r} and {branch.name!r} would both give a model "
                     f"input called {taken!r}: leave one of them out"
                 )
-            owners[taken] = feature.branch
+            owners[taken] = branch.name
     return names
 
 
-def dense_inputs(columns: Mapping[str, Column], transform: VectorTransform) -> dict[str, Array]:
-    """The inputs of n events by name, in their `input_dtype`; lengths are int64.
+def dense_inputs(columns: Mapping[str, Column], transform: Transform) -> dict[str, Array]:
+    """The inputs of n raw events by name, in their `input_dtype`; lengths are int64.
 
     Jagged columns are padded with zeros to the longest of these events (at least one column).
 
-    >>> from hepdata_adapters.common.transform.vector import FeatureTransform
-    >>> transform = VectorTransform(features=(
-    ...     FeatureTransform(branch="pt", kind="jagged", dtype="float32", width=2),))
+    >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+    >>> transform = Transform.of_vector(VectorTransform(features=(
+    ...     FeatureTransform(branch="pt", kind="jagged", dtype="float32", width=2),)))
     >>> inputs = dense_inputs({"pt": Jagged.from_lists([[3.0], []], np.float32)}, transform)
     >>> {name: values.tolist() for name, values in inputs.items()}
     {'pt': [[3.0], [0.0]], 'pt_length': [1, 0]}
     """
     inputs: dict[str, Array] = {}
     names = input_names(transform)
-    for feature in transform.features:
-        column, name, dtype = columns[feature.branch], names[feature.branch], input_dtype(feature)
+    for branch in transform.branches:
+        column, name, dtype = columns[branch.name], names[branch.name], input_dtype(branch)
         if not isinstance(column, Jagged):
             inputs[name] = column.astype(dtype, copy=False)
             continue

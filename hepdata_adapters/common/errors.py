@@ -56,6 +56,7 @@ _EXTRAS = {
     ),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     "pyarrow": "parquet",
+    "distributed": "dask",
     "sklearn": "torch",
 }
 
@@ -133,7 +134,34 @@ class SchemaError(DataError):
 
 
 class InvalidValueError(DataError):
-    """A value (NaN, infinity, overlong list, label) that its policy does not allow."""
+    """A value (NaN, infinity, overlong list, label) that its policy does not allow.
+
+    row: the event, counted in the columns at hand, where their place in a file is not known.
+
+    >>> print(InvalidValueError("MET holds NaN", branch="MET", row=3).at("a.root", "Events", 100))
+    MET holds NaN [file a.root, tree Events, branch MET, entry 103]
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str | None = None,
+        tree: str | None = None,
+        branch: str | None = None,
+        entries: tuple[int, int] | None = None,
+        row: int | None = None,
+    ) -> None:
+        shown = what if row is None else f"{what} (event {row} of those given)"
+        super().__init__(shown, file=file, tree=tree, branch=branch, entries=entries)
+        self.what, self.branch, self.row = what, branch, row
+
+    def at(self, file: str, tree: str, start: int) -> InvalidValueError:
+        """The same fault in columns that begin at entry ``start`` of a tree."""
+        entry = start + (self.row or 0)
+        return InvalidValueError(
+            self.what, file=file, tree=tree, branch=self.branch, entries=(entry, entry + 1)
+        )
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

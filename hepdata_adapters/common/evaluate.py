@@ -76,10 +76,10 @@ def _read(path: Path) -> dict[str, Any]:
 def score_split(score: Score, prepared: Dataset, split: SplitName) -> tuple[Scored, Ledger]:
     """Scores of all events of a split, in file order, and what happened to them on the way."""
     all_events = Pass(BATCH, shuffle=False, seed=0)
-    ledger = SharedLedger()
+    ledger, inputs_of = SharedLedger(), prepared.transform.model_input
     with EventStream(prepared, split) as stream:
         parts = [
-            (score(batch["x"]), batch["label"], batch["weight"])
+            (score(inputs_of(batch)), batch["label"], batch["weight"])
             for batch in all_events.batches(stream, ledger)
         ]
     if not parts:

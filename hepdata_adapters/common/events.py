@@ -11,22 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from hepdata_adapters.common.columns import Column, Columns, Jagged
-from hepdata_adapters.common.errors import EventError, nearest
-from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+from hepdata_adapters.common.columns import Column, Columns, Jagged, take_all
+from hepdata_adapters.common.errors import EventError, InvalidValueError, nearest
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.preparation import RawBranch
 
 
 def columns_from_events(
-    events: Sequence[object], transform: VectorTransform
+    events: Sequence[object], transform: Transform
 ) -> tuple[Columns, dict[int, str]]:
-    """Columns of the good events, in order, and the reason for each bad one by its index.
+    """Raw columns of the good events, in order, and the reason for each bad one by its index.
 
     Numbers are cast to the dtype of the branch they stand for, so that an event read from a
     file and sent as JSON is the same event. ``null`` stands for NaN. Branches that the
     transform does not use are ignored.
 
-    >>> transform = VectorTransform(features=(
-    ...     FeatureTransform(branch="MET", kind="flat", dtype="float32", width=1),))
+    >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
+    >>> transform = Transform.of_vector(VectorTransform(features=(
+    ...     FeatureTransform(branch="MET", kind="flat", dtype="float32", width=1),)))
     >>> columns, faults = columns_from_events([{"MET": 1.5}, {"met": 2.0}], transform)
     >>> columns["MET"].tolist(), faults
     ([1.5], {1: "branch 'MET' is missing; did you mean 'met'?"})
@@ -40,13 +42,29 @@ def columns_from_events(
             kept.append(index)
         except EventError as error:
             faults[index] = str(error)
-    columns = {feature.branch: _column(good, feature) for feature in transform.features}
-    refused = {fault.row: fault.reason for fault in reversed(transform.faults(columns))}
+    columns = {branch.name: _column(good, branch) for branch in transform.branches}
+    refused = _refused(columns, transform)
     if refused:
         faults |= {kept[row]: reason for row, reason in refused.items()}
-        good = [event for row, event in enumerate(good) if row not in refused]
-        columns = {feature.branch: _column(good, feature) for feature in transform.features}
+        rows = np.setdiff1d(np.arange(len(good)), list(refused))
+        columns = take_all(columns, rows)
     return columns, dict(sorted(faults.items()))
+
+
+def _refused(columns: Columns, transform: Transform) -> dict[int, str]:
+    """The events that the transform does not accept, by row, with the first reason."""
+    try:
+        prepared = transform.prepare(columns)
+    except InvalidValueError as error:  # one event, maybe more: each half is asked again
+        rows = np.arange(len(next(iter(columns.values()))))
+        if len(rows) == 1:
+            return {0: error.what}
+        found: dict[int, str] = {}
+        for half in np.array_split(rows, 2):
+            reasons = _refused(take_all(columns, half), transform)
+            found |= {int(half[row]): reason for row, reason in reasons.items()}
+        return found
+    return {fault.row: fault.reason for fault in reversed(transform.faults(prepared))}
 
 
 def events_from_columns(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
@@ -77,48 +95,48 @@ def without_nan(value: Any) -> Any:
     return value
 
 
-def _checked(event: object, transform: VectorTransform) -> dict[str, Any]:
+def _checked(event: object, transform: Transform) -> dict[str, Any]:
     """The event with the branches of the transform only, values checked."""
     if not isinstance(event, Mapping):
         raise EventError(f"an event is an object of branches, not {_describe(event)}")
     checked: dict[str, Any] = {}
-    for feature in transform.features:
-        if feature.branch not in event:
-            hint = nearest(feature.branch, (str(key) for key in event))
-            raise EventError(f"branch {feature.branch!r} is missing{hint}")
-        value = event[feature.branch]
-        if feature.kind == "flat":
-            checked[feature.branch] = _number(value, feature)
+    for branch in transform.branches:
+        if branch.name not in event:
+            hint = nearest(branch.name, (str(key) for key in event))
+            raise EventError(f"branch {branch.name!r} is missing{hint}")
+        value = event[branch.name]
+        if branch.kind == "flat":
+            checked[branch.name] = _number(value, branch)
         elif not isinstance(value, list):
-            raise EventError(f"branch {feature.branch!r} takes a list, not {_describe(value)}")
-        elif feature.kind == "array" and len(value) != feature.width:
+            raise EventError(f"branch {branch.name!r} takes a list, not {_describe(value)}")
+        elif branch.kind == "array" and len(value) != branch.size:
             raise EventError(
-                f"branch {feature.branch!r} takes {feature.width} numbers, not {len(value)}"
+                f"branch {branch.name!r} takes {branch.size} numbers, not {len(value)}"
             )
         else:
-            checked[feature.branch] = [_number(item, feature) for item in value]
+            checked[branch.name] = [_number(item, branch) for item in value]
     return checked
 
 
-def _number(value: object, feature: FeatureTransform) -> float | int | bool:
-    dtype = np.dtype(feature.dtype)
+def _number(value: object, branch: RawBranch) -> float | int | bool:
+    dtype = np.dtype(branch.dtype)
     if value is None:
         value = math.nan
     if dtype.kind == "b":
         if value in (0, 1):
             return bool(value)
-        raise EventError(f"branch {feature.branch!r} takes true or false, not {_describe(value)}")
+        raise EventError(f"branch {branch.name!r} takes true or false, not {_describe(value)}")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise EventError(f"branch {feature.branch!r} takes numbers, not {_describe(value)}")
+        raise EventError(f"branch {branch.name!r} takes numbers, not {_describe(value)}")
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if isinstance(value, float) and not value.is_integer():
-            raise EventError(f"branch {feature.branch!r} takes integers, not {value!r}")
+            raise EventError(f"branch {branch.name!r} takes integers, not {value!r}")
         if not limits.min <= value <= limits.max:
-            raise EventError(f"branch {feature.branch!r}: {value!r} is not in {dtype}'s range")
+            raise EventError(f"branch {branch.name!r}: {value!r} is not in {dtype}'s range")
         return int(value)
     if (isinstance(value, int) or math.isfinite(value)) and abs(value) > float(np.finfo(dtype).max):
-        raise EventError(f"branch {feature.branch!r}: {value!r} is not in {dtype}'s range")
+        raise EventError(f"branch {branch.name!r}: {value!r} is not in {dtype}'s range")
     return float(value)
 
 
@@ -127,9 +145,9 @@ def _describe(value: object) -> str:
     return names.get(type(value), repr(value)[:40])
 
 
-def _column(events: Sequence[Mapping[str, Any]], feature: FeatureTransform) -> Column:
-    values = [event[feature.branch] for event in events]
-    if feature.kind == "jagged":
-        return Jagged.from_lists(values, np.dtype(feature.dtype))
-    shape = (len(values), feature.width) if feature.kind == "array" else (len(values),)
-    return np.array(values, np.dtype(feature.dtype)).reshape(shape)
+def _column(events: Sequence[Mapping[str, Any]], branch: RawBranch) -> Column:
+    values = [event[branch.name] for event in events]
+    if branch.kind == "jagged":
+        return Jagged.from_lists(values, np.dtype(branch.dtype))
+    shape = (len(values), branch.size) if branch.kind == "array" else (len(values),)
+    return np.array(values, np.dtype(branch.dtype)).reshape(shape)

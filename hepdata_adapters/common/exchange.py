@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepdata_adapters.common.columns import OFFSETS, Jagged
 from hepdata_adapters.common.dataset import Batch, Dataset, label_dtype
+from hepdata_adapters.common.errors import ConfigError
 
 Memory = bytearray | mmap.mmap | NDArray[np.uint8]
 ALIGNMENT = 64  # a cache line; frameworks take arrays so aligned without a copy
@@ -27,11 +29,15 @@ MOST_FREE = 8  # blocks that `Copies` keeps
 
 @dataclass(frozen=True)
 class Field:
-    """One array of a batch of n rows: ``(n, *shape)`` of ``dtype``."""
+    """One array of a batch of n rows: ``(n, *shape)`` of ``dtype``.
+
+    ragged: ``(m, *shape)`` for any m.
+    """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...] = ()
+    ragged: bool = False
 
     def nbytes(self, rows: int) -> int:
         """Bytes of this many rows."""
@@ -40,17 +46,32 @@ class Field:
 
 def batch_fields(dataset: Dataset) -> tuple[Field, ...]:
     """The arrays of each batch that `EventStream` makes of a dataset."""
-    transform = dataset.transform
-    fields = [
-        Field("x", np.dtype(np.float32), (transform.num_features,)),
-        Field("mask", np.dtype(np.bool_), (transform.num_features,)),
-        Field("lengths", np.dtype(np.int32), (len(transform.jagged),)),
-        Field("weight", np.dtype(np.float64)),
-        Field("event", np.dtype(np.int64), (2,)),
-    ]
+    fields: list[Field] = []
+    for name, values in dataset.transform.empty.items():
+        if isinstance(values, Jagged):
+            fields.append(Field(name, values.dtype, values.content.shape[1:], ragged=True))
+            fields.append(Field(name + OFFSETS, np.dtype(np.int64), ragged=True))
+        else:
+            fields.append(Field(name, values.dtype, values.shape[1:]))
     if dataset.layout.task:
-        fields.insert(3, Field("label", label_dtype(dataset)))
+        fields.append(Field("label", label_dtype(dataset)))
+    fields += [Field("weight", np.dtype(np.float64)), Field("event", np.dtype(np.int64), (2,))]
     return tuple(fields)
+
+
+def fixed_fields(dataset: Dataset) -> tuple[Field, ...]:
+    """`batch_fields`, of which the size is known before.
+
+    Raises ConfigError for a ragged one.
+    """
+    fields = batch_fields(dataset)
+    ragged = [field.name for field in fields if field.ragged]
+    if ragged:
+        raise ConfigError(
+            f"{ragged[0]} is ragged, and worker processes share batches of fixed size only: "
+            f"read it with num_workers=0"
+        )
+    return fields
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,15 @@ from pathlib import Path
 
 from hepdata_adapters.common.errors import ConfigError, nearest
 
+ModelShape = int | dict[str, tuple[int | None, ...]]
+
 _FRAMEWORKS = {"torch": "torch", "keras": "tf", "tensorflow": "tf"}
 
 
-def call_factory(name: str, num_features: int, num_outputs: int) -> object:
-    """What ``name`` returns for ``num_features``, and for ``num_outputs`` if it takes that.
+def call_factory(name: str, shape: ModelShape, num_outputs: int) -> object:
+    """What ``name`` returns for what the model takes, and for ``num_outputs`` if it takes that.
+
+    shape: the number of columns of ``x``, or the shape of an event in each input by name.
 
     Raises ConfigError if it cannot be found or fails.
     """
@@ -23,9 +27,19 @@ def call_factory(name: str, num_features: int, num_outputs: int) -> object:
     try:
         takes_outputs = "num_outputs" in inspect.signature(factory).parameters
         extra = {"num_outputs": num_outputs} if takes_outputs else {}
-        return factory(num_features, **extra)
+        return factory(shape, **extra)
     except Exception as error:  # the user's code may raise anything
         raise ConfigError(f"model factory {name!r} failed: {error!r}") from error
+
+
+def only_vector(shape: ModelShape) -> int:
+    """The number of columns of ``x``. Raises ConfigError where a model takes more than ``x``."""
+    if not isinstance(shape, int):
+        raise ConfigError(
+            f"the network of the paper takes 'x' alone, and the config has {', '.join(shape)}: "
+            f"name your own with model.factory"
+        )
+    return shape
 
 
 def wrong_kind(name: str, made: object, wanted: str) -> ConfigError:
@@ -37,20 +51,21 @@ def wrong_kind(name: str, made: object, wanted: str) -> ConfigError:
     return ConfigError(f"model factory {name!r} returned {kind.__name__}, not a {wanted}{hint}")
 
 
-def load_factory(name: str) -> Callable[..., object]:
+def load_factory(name: str, key: str = "model.factory") -> Callable[..., object]:
     """The function behind ``package.module:function`` or ``file.py:function``.
 
-    This runs the user's own code; names from untrusted configs must not come here.
+    key: of the config, for messages. This runs the user's own code; names from untrusted
+    configs must not come here.
     """
     home, colon, function = name.rpartition(":")
     if not colon or not home or not function.isidentifier():
-        raise ConfigError(f"model.factory is module:function or file.py:function, not {name!r}")
+        raise ConfigError(f"{key} is module:function or file.py:function, not {name!r}")
     try:
         module = _file_module(Path(home)) if home.endswith(".py") else importlib.import_module(home)
     except ConfigError:
         raise
     except Exception as error:  # the user's code may raise anything
-        raise ConfigError(f"model factory {name!r} cannot be imported: {error!r}") from error
+        raise ConfigError(f"{key} {name!r} cannot be imported: {error!r}") from error
     if not callable(getattr(module, function, None)):
         known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         raise ConfigError(f"{home} has no function {function!r}{nearest(function, known)}")
@@ -60,7 +75,7 @@ def load_factory(name: str) -> Callable[..., object]:
 
 def _file_module(path: Path) -> object:
     if not path.is_file():
-        raise ConfigError(f"no model file {str(path)!r}")
+        raise ConfigError(f"no file {str(path)!r}")
     name = f"hepdata_user_model_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

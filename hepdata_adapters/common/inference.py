@@ -14,7 +14,7 @@ from hepdata_adapters.common.errors import InvalidValueError, SchemaError
 from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.split import identity_branches
-from hepdata_adapters.common.transform.vector import Vectors, VectorTransform
+from hepdata_adapters.common.transform.pipeline import Transform, Transformed
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,18 +31,18 @@ class RawEvents:
     columns: Columns
 
 
-def scan_inputs(files: Sequence[str], transform: VectorTransform) -> Manifest:
+def scan_inputs(files: Sequence[str], transform: Transform) -> Manifest:
     """The manifest of files to predict; raises SchemaError where they do not fit the model."""
     manifest = build_manifest([Sample(files=tuple(files))])
-    for feature in transform.features:
+    for wanted in transform.branches:
         for file in manifest.files:
-            branch = file.branch(feature.branch)
-            size = feature.width if feature.kind == "array" else 1
-            if (branch.kind, branch.dtype, branch.size) != (feature.kind, feature.dtype, size):
+            branch = file.branch(wanted.name)
+            found = (branch.kind, branch.dtype, branch.size)
+            if found != (wanted.kind, wanted.dtype, wanted.size):
                 raise SchemaError(
                     f"is {branch.describe()}, the model was trained on "
-                    f"{feature.dtype} ({feature.kind})",
-                    file=file.url, tree=file.tree, branch=feature.branch,
+                    f"{wanted.dtype} ({wanted.kind})",
+                    file=file.url, tree=file.tree, branch=wanted.name,
                 )  # fmt: skip
     return manifest
 
@@ -66,16 +66,20 @@ def raw_events(manifest: Manifest, branches: Sequence[str]) -> Iterator[RawEvent
                 yield RawEvents(file, start, event, {name: columns[name] for name in branches})
 
 
-def transformed(events: RawEvents, transform: VectorTransform) -> Vectors:
-    """The vectors of a unit; a fault names file and entry."""
-    faults = transform.faults(events.columns)
-    if faults:
-        file, entry = events.file, events.start + faults[0].row
+def transformed(events: RawEvents, transform: Transform) -> Transformed:
+    """The representations of a unit; a fault names file and entry."""
+    file = events.file
+    try:
+        columns = transform.prepare(events.columns)
+    except InvalidValueError as error:
+        raise error.at(file.url, file.tree, events.start) from None
+    for fault in transform.faults(columns):
+        entry = events.start + fault.row
         raise InvalidValueError(
-            faults[0].reason,
-            file=file.url, tree=file.tree, branch=faults[0].branch, entries=(entry, entry + 1),
+            fault.reason,
+            file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
         )  # fmt: skip
-    return transform(events.columns)
+    return transform(columns)
 
 
 def score_columns(scores: NDArray[np.float32], names: Sequence[str]) -> dict[str, Array]:

@@ -24,11 +24,16 @@ Kind = Literal[
     "events with values beyond the pad length",
     "values beyond the pad length",
     "values filled (NaN or infinity)",
+    "values clipped",
+    "objects beyond the set",
+    "objects outside the image",
+    "cells with several objects",
     "padding rows for equal ranks",
     "events repeated for equal ranks",
     "events dropped for equal ranks",
     "files without events",
     "events not selected",
+    "events left out by a policy",
     "branches excluded",
 ]
 
@@ -56,24 +61,23 @@ class Ledger:
         for kind, places in other._counts.items():
             self._counts.setdefault(kind, Counter()).update(places)
 
-    def add_vectors(
-        self,
-        dropped: NDArray[Any],
-        filled: NDArray[Any],
-        jagged: Sequence[str],
-        branches: Sequence[str],
-    ) -> None:
-        """Add what a transform truncated and filled.
+    def add_counts(self, counts: NDArray[Any], counted: Sequence[tuple[Kind, str]]) -> None:
+        """Add what a transform did to n events.
 
-        dropped: ``(n, j)``, one column a jagged branch. filled: ``(n, f)``, one a branch.
+        counts: ``(n, C)``, what each event adds to the C lines (kind and place) of ``counted``.
+
+        >>> ledger = Ledger()
+        >>> ledger.add_counts(np.array([[2], [0], [1]]), [("values beyond the pad length", "pt")])
+        >>> print(ledger)
+        events with values beyond the pad length: 2 (pt)
+        values beyond the pad length: 3 (pt)
         """
-        if dropped.any():
-            for values, name in zip(dropped.T, jagged, strict=True):
-                self.add("values beyond the pad length", values.sum(), name)
-                self.add("events with values beyond the pad length", (values > 0).sum(), name)
-        if filled.any():
-            for values, name in zip(filled.T, branches, strict=True):
-                self.add("values filled (NaN or infinity)", values.sum(), name)
+        if not counts.any():
+            return
+        for values, (kind, place) in zip(counts.T, counted, strict=True):
+            self.add(kind, values.sum(dtype=np.int64), place)
+            if kind == "values beyond the pad length":
+                self.add("events with values beyond the pad length", (values > 0).sum(), place)
 
     def count(self, kind: Kind, place: str | None = None) -> int:
         """The count of a kind, at one place or over all of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ from hepdata_adapters.common.schema import (
     read_schema,
     require,
 )
+from hepdata_adapters.common.transform.preparation import Preparation
 
+NOTHING_PREPARED = Preparation()
 UNIT_ENTRIES = (2048, 16384)
 
 
@@ -30,7 +32,8 @@ class FileInfo:
     """One tree of one file.
 
     sample: index of its sample. units: ``(u + 1,)`` int64 boundaries of the entry ranges that
-    are read at once. uuid: ROOT's own, which survives renaming.
+    are read at once. uuid: ROOT's own, which survives renaming. schema: its branches and those
+    that ``preparation`` computes.
     """
 
     url: str
@@ -40,10 +43,16 @@ class FileInfo:
     entries: int
     units: NDArray[np.int64]
     schema: Schema
+    preparation: Preparation = NOTHING_PREPARED
 
     def branch(self, name: str) -> Branch:
         """The branch; raises BranchError naming file, tree and the nearest names."""
         return require(self.schema, name, file=self.url, tree=self.tree)
+
+    @property
+    def as_written(self) -> FileInfo:
+        """The file with its branches as they are: nothing selected, sorted or derived."""
+        return replace(self, preparation=NOTHING_PREPARED)
 
 
 @dataclass(frozen=True, eq=False)

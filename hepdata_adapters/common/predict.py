@@ -34,15 +34,11 @@ def predict_local(
     ledger = Ledger()
     done = 0
     with ScoreWriter(output) as writer:
-        branches = [feature.branch for feature in run.transform.features]
+        branches = [branch.name for branch in run.transform.branches]
         for events in raw_events(manifest, branches):
-            vectors = transformed(events, run.transform)
-            ledger.add_vectors(
-                vectors.dropped, vectors.filled,
-                [feature.branch for feature in run.transform.jagged],
-                branches,
-            )  # fmt: skip
-            scores = run.score(vectors.x)
+            made = transformed(events, run.transform)
+            ledger.add_counts(made.counts, run.transform.counted)
+            scores = run.score(run.transform.model_input(made.arrays))
             writer.write(events.identity | score_columns(scores, run.class_names))
             done += len(scores)
             progress(done, manifest.entries)

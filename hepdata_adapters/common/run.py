@@ -15,21 +15,22 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from hepdata_adapters.common.config import Framework, RunConfig, Task
-from hepdata_adapters.common.config_file import load_config
+from hepdata_adapters.common.config_file import code_references, load_config
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.events import events_from_columns, without_nan
 from hepdata_adapters.common.remote import is_remote
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.model import Specs
-from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.functions import import_functions
+from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
 
 MAX_CLASSES = 10_000
 Model = TypeVar("Model")
 _M = TypeVar("_M", bound=BaseModel)
 
-Score = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""``x (n, d)`` float32 to scores float32: ``(n,)``, or ``(n, classes)``."""
+Score = Callable[[ModelInput], NDArray[np.float32]]
+"""What the model takes of n events to scores float32: ``(n,)``, or ``(n, classes)``."""
 
 
 class Outputs(BaseModel):
@@ -46,7 +47,7 @@ class RunParts:
     folder: Path
     config: RunConfig
     specs: Specs
-    transform: VectorTransform
+    transform: Transform
     task: Task
     class_names: list[str]
 
@@ -90,7 +91,8 @@ def read_parts(folder: str | Path, framework: Framework, weights: str) -> RunPar
         if not (folder / name).is_file():
             raise FileError(f"not a run folder: it has no {name}", file=str(folder))
     config = load_config(folder / "config.yaml")
-    transform = _read(VectorTransform, folder / "transform.json")
+    import_functions(config.scaling_functions)
+    transform = _read(Transform, folder / "transform.json")
     outputs = _read(Outputs, folder / "task.json")
     specs = Specs.load(folder / "specs.json")
     return RunParts(folder, config, specs, transform, outputs.task, list(outputs.outputs))
@@ -122,27 +124,30 @@ def golden_events(prepared: Dataset, per_file: int = 8, files: int = 4) -> list[
     transform = prepared.transform
     chosen: list[dict[str, Any]] = []
     for file in [file for file in prepared.manifest.files if file.entries][:files]:
-        with Source([feature.branch for feature in transform.features]) as source:
-            columns = source.read(file, 0, min(per_file, file.entries))
-        bad = {fault.row for fault in transform.faults(columns)}
+        with Source([branch.name for branch in transform.branches]) as source:
+            columns = source.read(file.as_written, 0, min(per_file, file.entries))
+        bad = {fault.row for fault in transform.faults(transform.prepare(columns))}
         events = events_from_columns(columns)
         chosen += [event for row, event in enumerate(events) if row not in bad]
     return chosen
 
 
 def portable(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """The config with absolute paths, and the user's model file copied into the run folder."""
+    """The config with absolute paths, and the user's own code copied into the run folder."""
     document = config.model_dump(mode="json", exclude_none=True)
     document.pop("specs", None)  # the run has its own
     for sample in document["samples"]:
         sample["files"] = [
             name if is_remote(name) else str(Path(name).absolute()) for name in sample["files"]
         ]
-    factory = config.model.factory
-    home, _, function = (factory or "").rpartition(":")
-    if home.endswith(".py"):
-        (folder / "model.py").write_bytes(Path(home).read_bytes())
-        document["model"]["factory"] = f"model.py:{function}"
+    copied: dict[str, str] = {}
+    for holder, key in code_references(document):
+        home, _, function = holder[key].rpartition(":")
+        if home not in copied:
+            own = "model.py" if key == "factory" else f"scaling_{len(copied)}.py"
+            (folder / own).write_bytes(Path(home).read_bytes())
+            copied[home] = own
+        holder[key] = f"{copied[home]}:{function}"
     return document
 
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hepdata_adapters.common.columns import Column, Jagged
 from hepdata_adapters.common.config import DatasetConfig, Sample
 from hepdata_adapters.common.config_file import load_config, validated
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.transform.build import notes
 
 Samples = (
     str | Path | Sequence[str | Path | Sample] | Mapping[str, float | str] | Sample | DatasetConfig
@@ -56,21 +58,23 @@ def prepare(
 
 def describe(prepared: Dataset, shown: int = 8) -> list[str]:
     """What was chosen, a line each: events, features, exclusions, constant branches."""
-    transform, branches = prepared.transform, prepared.specs.branches
     lines = [
-        f"{prepared.specs.summary()}; {len(transform.features)} branches → "
-        f"{transform.num_features} columns, task {prepared.layout.task or 'none (no labels)'}"
+        f"{prepared.specs.summary()}; {_shapes(prepared)}, task "
+        f"{prepared.layout.task or 'none (no labels)'}"
     ]
     excluded = prepared.layout.excluded
     lines += [f"  excluded {name}: {reason}" for name, reason in list(excluded.items())[:shown]]
     if len(excluded) > shown:
         lines.append(f"  excluded {len(excluded) - shown} more (see the ledger)")
-    names = [feature.branch for feature in transform.features]
-    constant = [name for name in names if branches[name].minimum == branches[name].maximum]
-    if constant:
-        more = f" and {len(constant) - shown} more" if len(constant) > shown else ""
-        listed = ", ".join(constant[:shown])
-        lines.append(f"  constant in training, so of no use: {listed}{more}")
+    branches = prepared.specs.branches
+    useless = [
+        note
+        for feature in prepared.layout.all_features
+        for note in notes(feature, branches[feature.branch.name])
+    ]
+    if useless:
+        more = f" and {len(useless) - shown} more" if len(useless) > shown else ""
+        lines.append(f"  of no use: {', '.join(useless[:shown])}{more}")
     lines += [
         f"  an epoch of training has {share.delivered:,} events of class {number} (there are "
         f"{share.events:,}), with weights that add up to {share.weight:g}"
@@ -78,6 +82,25 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
     ]
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
     return lines
+
+
+def _shapes(prepared: Dataset) -> str:
+    """What the model sees of an event, in words."""
+    transform = prepared.transform
+    parts = []
+    if transform.vector:
+        parts.append(f"{len(transform.features)} branches → {transform.num_features} columns")
+    for name, given in prepared.layout.inputs.items():
+        values = transform.empty.get(name)
+        size = "sparse" if values is None else " × ".join(map(str, _event_shape(values)))
+        parts.append(f"{given.config.kind} {name} ({size})")
+    return ", ".join(parts)
+
+
+def _event_shape(values: Column) -> tuple[int | str, ...]:
+    if isinstance(values, Jagged):
+        return ("n", *values.content.shape[1:])
+    return values.shape[1:]
 
 
 def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConfig, Path | None]:

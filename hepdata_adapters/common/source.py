@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hepdata_adapters.common.columns import Column, Columns, Jagged
-from hepdata_adapters.common.errors import FileError
+from hepdata_adapters.common.errors import FileError, InvalidValueError
 from hepdata_adapters.common.manifest import FileInfo
 from hepdata_adapters.common.remote import open_root, reading
 from hepdata_adapters.common.schema import Branch, get_tree, is_rntuple
@@ -69,11 +69,19 @@ class Source:
         return columns
 
     def read(self, file: FileInfo, start: int, stop: int) -> Columns:
-        """Columns of entries ``start`` to ``stop``; raises FileError with the entry range."""
+        """Columns of entries ``start`` to ``stop``, the derived ones computed.
+
+        Raises FileError with the entry range, InvalidValueError where branches that should share
+        a count do not.
+        """
         tree = self._tree(file)
         with reading(file=file.url, tree=file.tree, entries=(start, stop)):
-            branches = [file.branch(name) for name in self.branches]
+            branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
             columns = read_columns(tree, branches, start, stop)
+        try:
+            columns = file.preparation(columns, self.branches)
+        except InvalidValueError as error:
+            raise error.at(file.url, file.tree, start) from None
         for name, column in columns.items():
             if len(column) != stop - start:
                 raise FileError(

@@ -9,12 +9,19 @@ import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Columns, concatenate_all, take_all
+from hepdata_adapters.common.columns import (
+    Columns,
+    Jagged,
+    concatenate_all,
+    empty_lists,
+    flattened,
+    take_all,
+)
 from hepdata_adapters.common.counting import copies_of
 from hepdata_adapters.common.dataset import Batch, Dataset, label_dtype
 from hepdata_adapters.common.errors import InvalidValueError
@@ -27,8 +34,11 @@ from hepdata_adapters.common.source import MAX_CACHED_BYTES, MAX_OPEN_FILES, Sou
 from hepdata_adapters.common.specs.compute import file_branches
 from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.targets import labels_of, weights_of
+from hepdata_adapters.common.transform.functions import import_functions
+from hepdata_adapters.common.transform.pipeline import Transformed
 
 PADDING_EVENT = -1
+COUNTS = "counts"  # of the ledger; never delivered
 LEDGER_SECONDS = 0.5
 
 
@@ -44,19 +54,22 @@ class Loaded(NamedTuple):
     """A chunk in memory: its transformed events as read, and the order to deliver them in."""
 
     chunk: Chunk
-    events: Batch
+    events: Columns
     order: NDArray[np.int64]
 
 
 class EventStream:
     """Reads the batches of a plan in one process. Open it where it is used, after any fork.
 
-    Batches are dicts of arrays with n rows: ``x (n, d)`` float32, ``mask (n, d)`` bool,
-    ``lengths (n, j)`` int32, ``label (n,)`` (if the samples have labels), ``weight (n,)``
-    float64, ``event (n, 2)`` int64: file number in the manifest, entry in the file.
+    Batches are dicts of arrays with n rows: those of the transform (``x (n, d)`` float32, ``mask
+    (n, d)`` bool, ``lengths (n, j)`` int32, and those of the inputs), ``label (n,)`` (if the
+    samples have labels), ``weight (n,)`` float64, ``event (n, 2)`` int64: file number in the
+    manifest, entry in the file. A ragged array has its values under its name, of all events
+    after each other, and ``(n + 1,)`` int64 offsets under ``NAME_offsets``.
     """
 
     def __init__(self, dataset: Dataset, split: SplitName | None) -> None:
+        import_functions(dataset.config.scaling_functions)  # in a worker process nobody has
         self.dataset, self.split = dataset, split
         self._sources: dict[tuple[str, ...], Source] = {}
         self._reading: NDArray[np.int64] | None = None  # note for those who find us dead
@@ -115,22 +128,17 @@ class EventStream:
             parts += [self._rows(plan, piece, chunks) for piece in plan.locate(0, row, row + 1)]
         if share.padding:
             parts.append(self._padding(share.padding))
-        batch = _joined(parts)
-        transform = self.dataset.transform
-        ledger.add_vectors(
-            batch.pop("dropped"),
-            batch.pop("filled"),
-            [feature.branch for feature in transform.jagged],
-            [feature.branch for feature in transform.features],
-        )
+        events = concatenate_all(parts)
+        counts = np.asarray(events.pop(COUNTS))
+        ledger.add_counts(counts, self.dataset.transform.counted)
         ledger.add("events delivered", share.last - share.first)
         ledger.add("padding rows for equal ranks", share.padding)
         ledger.add("events repeated for equal ranks", len(share.wrapped))
         left_out = step.left_out if shard.rank == 0 else 0
         ledger.add("events dropped for equal ranks", share.dropped + left_out)
-        return batch
+        return flattened(events)
 
-    def _rows(self, plan: Plan, piece: Piece, chunks: dict[int, Loaded]) -> Batch:
+    def _rows(self, plan: Plan, piece: Piece, chunks: dict[int, Loaded]) -> Columns:
         loaded = chunks.get(piece.stream)
         if loaded is None or loaded.chunk != piece.chunk:
             # the old one goes first: memory is one chunk a stream
@@ -139,37 +147,34 @@ class EventStream:
             loaded = Loaded(piece.chunk, self._load(plan, piece.chunk), plan.order(piece.chunk))
             chunks[piece.stream] = loaded
         rows = loaded.order[piece.first : piece.last]
-        return {name: values[rows] for name, values in loaded.events.items()}
+        return take_all(loaded.events, rows)
 
-    def _padding(self, rows: int) -> Batch:
-        transform, layout = self.dataset.transform, self.dataset.layout
-        batch: Batch = {
-            "x": np.zeros((rows, transform.num_features), np.float32),
-            "mask": np.zeros((rows, transform.num_features), np.bool_),
-            "lengths": np.zeros((rows, len(transform.jagged)), np.int32),
+    def _padding(self, rows: int) -> Columns:
+        transform = self.dataset.transform
+        batch: Columns = {
+            name: empty_lists(values, rows)
+            if isinstance(values, Jagged)
+            else np.zeros((rows, *values.shape[1:]), values.dtype)
+            for name, values in transform.empty.items()
+        }
+        batch |= {
             "weight": np.zeros(rows, np.float64),
             "event": np.full((rows, 2), PADDING_EVENT, np.int64),
-            "dropped": np.zeros((rows, len(transform.jagged)), np.int32),
-            "filled": np.zeros((rows, len(transform.features)), np.int32),
+            COUNTS: np.zeros((rows, len(transform.counted)), np.int32),
         }
-        if layout.task:
+        if self.dataset.layout.task:
             batch["label"] = np.zeros(rows, label_dtype(self.dataset))
         return batch
 
-    def _load(self, plan: Plan, chunk: Chunk) -> Batch:
+    def _load(self, plan: Plan, chunk: Chunk) -> Columns:
         parts = [self._part(part) for part in plan.parts(chunk)]
-        merged = _joined([targets for targets, _ in parts])
+        merged = concatenate_all([targets for targets, _ in parts])
         columns = concatenate_all([features for _, features in parts])
-        vectors = self._transformed(columns, merged["event"])
-        return merged | {
-            "x": vectors.x,
-            "mask": vectors.mask,
-            "lengths": vectors.lengths,
-            "dropped": vectors.dropped,
-            "filled": vectors.filled,
-        }
+        events = np.asarray(merged["event"])
+        made = self._transformed(columns, events)
+        return merged | made.arrays | {COUNTS: made.counts}
 
-    def _part(self, part: UnitRange) -> tuple[Batch, Columns]:
+    def _part(self, part: UnitRange) -> tuple[Columns, Columns]:
         """The targets and the feature columns of a unit range."""
         dataset = self.dataset
         file = dataset.manifest.files[part.file]
@@ -188,7 +193,7 @@ class EventStream:
         weight = weights_of(sample, file, columns, rows, start)
         if part.label is not None:
             weight = self._sampled_weight(weight, part.label)
-        targets: Batch = {
+        targets: Columns = {
             "event": np.stack([np.full(len(rows), part.file), rows + start], axis=1).astype(
                 np.int64
             ),
@@ -198,7 +203,7 @@ class EventStream:
             targets["label"] = labels_of(
                 sample, task, file, columns, rows, start, label_dtype(dataset)
             )
-        features = {name.branch: columns[name.branch] for name in dataset.transform.features}
+        features = {name: columns[name] for name in dataset.transform.columns}
         return targets, take_all(features, rows)
 
     def _copies(
@@ -226,7 +231,7 @@ class EventStream:
             return np.flatnonzero(codes >= 0)
         return np.flatnonzero(codes == SPLITS.index(self.split))
 
-    def _transformed(self, columns: Columns, events: NDArray[np.int64]) -> Any:
+    def _transformed(self, columns: Columns, events: NDArray[np.int64]) -> Transformed:
         transform = self.dataset.transform
         try:
             return transform(columns)
@@ -264,12 +269,6 @@ class EventStream:
                 max_bytes=MAX_CACHED_BYTES // len(own),
             )
         return self._sources[names]
-
-
-def _joined(parts: list[Batch]) -> Batch:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 _WRITERS = itertools.count()

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from hepdata_adapters.common import errors
 from hepdata_adapters.common.dataset import Batch, Dataset
 from hepdata_adapters.common.errors import ConfigError, HepDataError, WorkerError
-from hepdata_adapters.common.exchange import Slots, anonymous_memory, batch_fields
+from hepdata_adapters.common.exchange import Slots, anonymous_memory, fixed_fields
 from hepdata_adapters.common.ledger import SharedLedger
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.split import SplitName
@@ -72,7 +72,7 @@ class BatchWorkers:
     ) -> None:
         check_workers(workers, least=1)
         self._dataset = dataset
-        self._slots = Slots(batch_fields(dataset), batch_size, SLOTS)
+        self._slots = Slots(fixed_fields(dataset), batch_size, SLOTS)
         self._workers: list[_Worker] = []
         self._close = weakref.finalize(self, _end, self._workers, os.getpid())
         self._passing = False

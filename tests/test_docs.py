@@ -1,0 +1,63 @@
+"""What the pages of docs/ show runs, and is what the code says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hepdata_adapters.common.config import RunConfig
+from hepdata_adapters.common.config_file import load_config
+from hepdata_adapters.common.dataset import Dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+FEATURES = (ROOT / "docs" / "features.md").read_text()
+PYTHON = re.findall(r"```python\n(.+?)```", FEATURES, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_python_of_the_page_on_features(tmp_path: Path, code: str) -> None:
+    pytest.importorskip("torch")
+    script = tmp_path / "page.py"
+    script.write_text(code)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_config_of_the_page_on_features(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "data", tmp_path / "data")
+    (text,) = re.findall(r"```yaml\n(.+?)```", FEATURES, re.DOTALL)
+    (tmp_path / "tth").mkdir()
+    path = tmp_path / "tth" / "config.yaml"
+    path.write_text(text)
+    dataset = Dataset.prepare(load_config(path))
+    assert list(dataset.transform.empty) == [
+        "x", "mask", "lengths", "jets", "jets_mask", "calo", "constituents",
+    ]  # fmt: skip
+    assert dataset.transform.feature_names[-2:] == ["leading_mass_missing", "nBTag"]
+
+
+def test_the_published_schema_is_that_of_the_config() -> None:
+    """Make it anew with: hepdata-adapters schema > docs/config.schema.json"""
+    published = json.loads((ROOT / "docs" / "config.schema.json").read_text())
+    assert published == RunConfig.model_json_schema()
+
+
+@pytest.mark.parametrize("name", ["transformer", "image"])
+def test_the_examples_with_inputs_are_valid(name: str) -> None:
+    config = load_config(ROOT / "examples" / "tth" / f"{name}.yaml")
+    dataset = Dataset.prepare(config)
+    pytest.importorskip("torch")
+    import torch
+
+    from hepdata_adapters.torch.convert import as_tensors
+    from hepdata_adapters.torch.models import build_model
+
+    net = build_model(config.model, dataset.transform.model_shape, 1).eval()
+    with torch.no_grad():
+        assert net(as_tensors(dataset.transform.zeros(3))).shape == (3, 1)
