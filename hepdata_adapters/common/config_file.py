@@ -211,8 +211,8 @@ def _reason(place: tuple[str, ...], fault: Mapping[str, Any]) -> str:
 def _place(fault: Mapping[str, Any]) -> tuple[str, ...]:
     """The path of a key; pydantic's names for the branches of a union are left out."""
     *parents, last = [str(part) for part in fault["loc"]] or [""]
-    if parents[:1] == ["inputs"]:
-        del parents[2:3]  # the kind of the input
+    if parents[:1] == ["inputs"] and parents[2:3] in (["set"], ["image"], ["ragged"]):
+        del parents[2]
     kept = [part for part in parents if not _UNION.match(part)]
     if fault["type"] == "extra_forbidden" or not _UNION.match(last):
         kept.append(last)

@@ -74,8 +74,8 @@ class EventTransform(keras.layers.Layer):
     ...     FeatureTransform(branch="Jet_pt", kind="jagged", dtype="float32", width=2)))))
     >>> jets = tf.ragged.constant([[3.0], [1.0, 2.0, 9.0]])
     >>> out = layer({"MET": tf.constant([10.0, 4.0]), "Jet_pt": jets})
-    >>> out["x"].numpy().tolist()
-    [[5.0, 3.0, 0.0], [2.0, 1.0, 2.0]]
+    >>> out["x"][1].numpy().tolist(), out["mask"][0].numpy().tolist()
+    ([2.0, 1.0, 2.0], [True, True, False])
     >>> out["lengths"].numpy().tolist()
     [[1], [2]]
     """
@@ -101,8 +101,7 @@ class EventTransform(keras.layers.Layer):
             column = self._padded(inputs, name, values) if jagged else values
             found = tf.shape(column.values if jagged else column)[0]
             rows = found if rows is None else rows
-            _check_rows(found, rows, name)
-            columns[branch] = column
+            columns[branch] = _after(_same_rows(found, rows, name), column)
         prepared = prepare(columns, self.transform.preparation, self.transform.columns)
         arrays: dict[str, tf.Tensor] = {}
         if self.transform.vector:
@@ -138,7 +137,8 @@ class EventTransform(keras.layers.Layer):
             return Padded(values.to_tensor(), tf.cast(values.row_lengths(), tf.int64))
         lengths = self._input(inputs, name + LENGTH)
         # else one length would be taken for all events
-        _check_rows(tf.shape(lengths)[0], tf.shape(values)[0], name + LENGTH)
+        same = _same_rows(tf.shape(lengths)[0], tf.shape(values)[0], name + LENGTH)
+        lengths = _after(same, lengths)
         width = tf.shape(values, tf.int64)[1]
         refuse_events(
             (lengths < 0) | (lengths > width),
@@ -173,5 +173,14 @@ def _dtype(branch: RawBranch) -> tf.DType:
         ) from None
 
 
-def _check_rows(rows: tf.Tensor, wanted: tf.Tensor, name: str) -> None:
-    tf.debugging.assert_equal(rows, wanted, f"input {name} has another number of events")
+def _same_rows(rows: tf.Tensor, wanted: tf.Tensor, name: str) -> Any:
+    """The check that an input has the rows of the first one; None where it passed at once."""
+    return tf.debugging.assert_equal(rows, wanted, f"input {name} has another number of events")
+
+
+def _after(check: Any, column: Any) -> Any:
+    """The column, to be used in a graph only when the check has passed: its error is the first."""
+    with tf.control_dependencies([] if check is None else [check]):
+        if isinstance(column, Padded):
+            return Padded(tf.identity(column.values), tf.identity(column.lengths))
+        return tf.identity(column)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hepdata_adapters.common.columns import Array
 from hepdata_adapters.common.errors import ConfigError
@@ -22,6 +22,8 @@ LARGEST = float(np.finfo(np.float32).max)
 NOT_FINITE = "holds NaN or infinity"
 TOO_LARGE = "is too large for float32"
 Flags = NDArray[np.bool_]
+# no negative zero: TensorFlow would keep it as the constant 0 of the whole process
+Pad = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(lambda pad: pad + 0.0)]
 
 
 class Encoded(NamedTuple):
@@ -70,7 +72,7 @@ class FeatureTransform(BaseModel):
     missing: float | None = Field(default=None, allow_inf_nan=False)
     indicator: bool = False
     overflow: Literal["truncate", "error"] = "truncate"
-    pad: Annotated[float, Field(ge=-LARGEST, le=LARGEST)] = 0.0
+    pad: Pad = 0.0
 
     @field_validator("dtype")
     @classmethod

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from hepdata_adapters.common.columns import Array, Column, Columns, offsets_from_lengths, ranges
-from hepdata_adapters.common.transform.feature import LARGEST
+from hepdata_adapters.common.transform.feature import Pad
 from hepdata_adapters.common.transform.members import jagged, refuse
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
 from hepdata_adapters.common.transform.output import Line, Output, line_counts
@@ -42,7 +42,7 @@ class SetTransform(ObjectFeatures):
     kind: Literal["set"] = "set"
     length: int = Field(ge=1)
     overflow: Literal["truncate", "error"] = "truncate"
-    pad: Annotated[float, Field(ge=-LARGEST, le=LARGEST)] = 0.0
+    pad: Pad = 0.0
 
     @model_validator(mode="after")
     def _fits(self) -> SetTransform:
