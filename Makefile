@@ -17,7 +17,7 @@ demo: $(VENV)/demo-$(FRAMEWORK).stamp ## Train, export and serve a ttH classifie
 test: $(VENV)/test.stamp lint ## Lint, type-check and run all tests: what CI runs.
 	@$(BIN)/python -m pytest -q
 
-nightly: $(VENV)/test.stamp ## The properties of the plan with 10,000 examples each.
+nightly: $(VENV)/test.stamp ## The properties of the plan with 10,000 new examples each.
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q tests/test_plan.py tests/test_plan_scale.py
 
 lint: $(VENV)/test.stamp
