@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from hepdata_adapters.tf.expressions import Padded as TfPadded
 from hepdata_adapters.torch import image as torch_image
 from hepdata_adapters.torch.expressions import Padded
 from tests.conftest import EXAMPLES
+from tests.objects import good_rows, in_tf, in_torch, object_columns, padded
 
 ETA = ImageBins(branch="eta", edges=tuple(np.linspace(-2.5, 2.5, 11).tolist()))
 PHI = ImageBins(branch="phi", edges=(-math.pi, -2.0, 0.0, 0.1, math.pi), periodic=True)
@@ -58,37 +58,11 @@ EVENTS = st.lists(EVENT, max_size=8)
 Event = list[tuple[float, float, float, int]]
 
 
+DTYPES = {"eta": np.float64, "phi": np.float64, "pt": np.float32, "id": np.int64}
+
+
 def columns_of(events: list[Event]) -> Columns:
-    dtypes = {"eta": np.float64, "phi": np.float64, "pt": np.float32, "id": np.int64}
-    return {
-        name: Jagged.from_lists([[values[i] for values in event] for event in events], dtype)
-        for i, (name, dtype) in enumerate(dtypes.items())
-    }
-
-
-def padded(columns: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dense values, behind the lengths what must not be looked at, in different widths."""
-    found = {}
-    for number, (name, column) in enumerate(columns.items()):
-        width = int(column.lengths.max(initial=0)) + number
-        garbage = np.nan if column.dtype.kind == "f" else 2
-        values = np.full((len(column), width), garbage, column.dtype)
-        values[np.arange(width) < column.lengths[:, None]] = column.content
-        found[name] = (values, column.lengths)
-    return found
-
-
-def in_torch(columns: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: Padded(*map(torch.from_numpy, both)) for k, both in padded(columns).items()}
-
-
-def in_tf(columns: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: TfPadded(*map(tf.constant, both)) for k, both in padded(columns).items()}
-
-
-def good_rows(columns: Columns, transform: ImageTransform) -> Any:
-    n = len(next(iter(columns.values())))
-    return np.setdiff1d(np.arange(n), [fault.row for fault in transform.faults(columns)])
+    return object_columns(events, DTYPES)
 
 
 # --- numpy -----------------------------------------------------------------------------------
@@ -343,7 +317,7 @@ class Inputs(torch.nn.Module):
         return (*arrays.values(), valid)
 
 
-def dense(columns: Columns, names: tuple[str, ...]) -> dict[str, Any]:
+def plain(columns: Columns, names: tuple[str, ...]) -> dict[str, Any]:
     found = {}
     for name, (values, lengths) in padded({name: columns[name] for name in names}).items():
         found |= {name: values, f"{name}_length": lengths}
@@ -352,7 +326,7 @@ def dense(columns: Columns, names: tuple[str, ...]) -> dict[str, Any]:
 
 def exported(module: torch.nn.Module, columns: Columns, names: tuple[str, ...]) -> Any:
     """The program for any number of events and any width of each input."""
-    example = {name: torch.from_numpy(values) for name, values in dense(columns, names).items()}
+    example = {name: torch.from_numpy(values) for name, values in plain(columns, names).items()}
     events = torch.export.Dim("events", min=1)
     shapes = {
         name: {0: events} | ({1: torch.export.Dim(f"{name}_m", min=0)} if values.ndim > 1 else {})
@@ -373,7 +347,7 @@ def test_onnx_agrees_with_numpy(name: str) -> None:
     graph.save(file)
     session = onnxruntime.InferenceSession(file.getvalue())
     for columns in (some_events(1), some_events(50), some_events(4, objects=0)):
-        inputs = dense(columns, names)
+        inputs = plain(columns, names)
         expected = transform(columns).arrays[""]
         given = {
             node.name: inputs[node.name.removeprefix("inputs_")] for node in session.get_inputs()

@@ -11,6 +11,7 @@ import pytest
 import uproot
 import vector
 
+from hepdata_adapters.common.columns import Jagged
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.events import columns_from_events, events_from_columns
@@ -134,13 +135,12 @@ def test_the_vector(dataset: Dataset, batch: dict[str, Any], events: Any) -> Non
     low, middle, high = np.quantile(inside, [0.16, 0.5, 0.84])
     # the sketch interpolates between events otherwise than numpy
     np.testing.assert_allclose(x["HT"], (ht - middle) / ((high - low) / 2), atol=0.05, rtol=0.05)
-    met = np.log1p(ak.to_numpy(raw.MET_pt).astype(np.float64))
-    assert np.corrcoef(met, x["MET_pt"])[0, 1] == pytest.approx(1, abs=1e-9)
     energy = ak.sum(jets.E, axis=1)
     momenta = (ak.sum(getattr(jets, axis), axis=1) for axis in ("px", "py", "pz"))
     whole = np.sqrt(np.maximum(ak.to_numpy(energy**2 - sum(p**2 for p in momenta)), 0))
     assert dataset.transform.vector is not None
     back = dataset.transform.vector.inverse(batch["x"], batch["mask"])
+    np.testing.assert_allclose(np.asarray(back["MET_pt"]), raw.MET_pt, rtol=1e-5)
     some = whole > 1  # a single jet's mass is what is left of two large numbers
     np.testing.assert_allclose(np.asarray(back["all_jets_mass"])[some], whole[some], rtol=1e-3)
     assert np.isfinite(batch["x"]).all()
@@ -193,8 +193,10 @@ def test_ragged_values(dataset: Dataset, batch: dict[str, Any], events: Any) -> 
     np.testing.assert_allclose(
         batch["tracks"][:, 0], ak.flatten(standard(dataset, jets.eta)), rtol=1e-5, atol=1e-6
     )
+    tracks: Any = dataset.transform.inputs["tracks"]
+    back = tracks.inverse(Jagged(batch["tracks"], batch["tracks_offsets"]))["Jet_pt"]
     clipped = np.minimum(ak.to_numpy(ak.flatten(jets.pt)), 200)
-    assert np.corrcoef(clipped, batch["tracks"][:, 1])[0, 1] == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(back.content, clipped, rtol=1e-5)
 
 
 def test_raw_events_as_a_server_gets_them(dataset: Dataset, batch: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from hepdata_adapters.tf.sets import padded_set
 from hepdata_adapters.torch.expressions import Padded
 from hepdata_adapters.torch.sets import SetModule
 from tests.conftest import EXAMPLES
+from tests.objects import good_rows, in_tf, in_torch, object_columns, padded
 
 LENGTH = 3
 TF_DTYPES = {"pt": tf.float32, "eta": tf.float64, "id": tf.int64, "tag": tf.bool}
@@ -73,37 +74,11 @@ EVENTS = st.lists(EVENT, max_size=8)
 Event = list[tuple[float, float, int, bool]]
 
 
+DTYPES = {"pt": np.float32, "eta": np.float64, "id": np.int64, "tag": np.bool_}
+
+
 def columns_of(events: list[Event]) -> Columns:
-    dtypes = {"pt": np.float32, "eta": np.float64, "id": np.int64, "tag": np.bool_}
-    return {
-        name: Jagged.from_lists([[values[i] for values in event] for event in events], dtype)
-        for i, (name, dtype) in enumerate(dtypes.items())
-    }
-
-
-def dense(columns: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dense values, behind the lengths what must not be looked at, in different widths."""
-    found = {}
-    for number, (name, column) in enumerate(columns.items()):
-        width = int(column.lengths.max(initial=0)) + number
-        garbage = np.nan if column.dtype.kind == "f" else 1
-        values = np.full((len(column), width), garbage, column.dtype)
-        values[np.arange(width) < column.lengths[:, None]] = column.content
-        found[name] = (values, column.lengths)
-    return found
-
-
-def in_torch(columns: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: Padded(*map(torch.from_numpy, both)) for k, both in dense(columns).items()}
-
-
-def in_tf(columns: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: TfPadded(*map(tf.constant, both)) for k, both in dense(columns).items()}
-
-
-def good_rows(columns: Columns, transform: SetTransform) -> Any:
-    n = len(next(iter(columns.values())))
-    return np.setdiff1d(np.arange(n), [fault.row for fault in transform.faults(columns)])
+    return object_columns(events, DTYPES)
 
 
 def good_columns(events: list[Event], transform: SetTransform) -> Columns:
@@ -360,7 +335,7 @@ class Inputs(torch.nn.Module):
 
 def plain(columns: Columns, names: tuple[str, ...]) -> dict[str, Any]:
     found = {}
-    for name, (values, lengths) in dense({name: columns[name] for name in names}).items():
+    for name, (values, lengths) in padded({name: columns[name] for name in names}).items():
         found |= {name: values, f"{name}_length": lengths}
     return found
 

@@ -27,11 +27,11 @@ def convert(
 
     What has no equivalent is listed: on stderr, and in comments at the top of the config.
     """
+    from hepdata_adapters.common.config_file import read_document
     from hepdata_adapters.common.weaver import convert as converted
-    from hepdata_adapters.common.weaver import read_weaver
 
     folder = out.parent if out else Path()
-    found = converted(read_weaver(config), _samples(files, folder), str(config))
+    found = converted(read_document(config), _samples(files, folder), str(config))
     text = found.yaml(config.name)
     if out is None:
         print(text, end="")

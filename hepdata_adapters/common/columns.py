@@ -61,6 +61,22 @@ class Jagged:
 
 
 Column = Array | Jagged
+
+
+def numeric_dtype(name: str) -> str:
+    """The name of a dtype of numbers or bool. Raises ValueError for any other.
+
+    >>> numeric_dtype("float32")
+    'float32'
+    """
+    try:
+        if np.dtype(name).kind in "biuf":
+            return name
+    except TypeError:
+        pass
+    raise ValueError(f"{name!r} is not a numeric dtype")
+
+
 Columns = dict[str, Column]
 
 

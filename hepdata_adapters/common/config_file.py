@@ -46,20 +46,25 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError naming the file and the key.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"no config file {str(path)!r}")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes")
-    try:
-        document = read_yaml(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not readable as YAML: {_one_line(error)}") from None
+    document = read_document(path)
     if not isinstance(document, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values")
     document = override(_beside(document, path.parent), overrides)
     return validated(RunConfig, document, str(path))
+
+
+def read_document(path: Path) -> Any:
+    """The YAML document of a file. Raises ConfigError for one that is missing, large or no YAML."""
+    if not path.is_file():
+        raise ConfigError(f"no config file {str(path)!r}")
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes")
+        return read_yaml(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable as YAML: {_one_line(error)}") from None
 
 
 def validated(kind: type[_C], document: Mapping[str, Any], source: str) -> _C:

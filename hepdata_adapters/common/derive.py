@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
-import numpy as np
-
 from hepdata_adapters.common.columns import Column, Jagged
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.errors import BranchError, ConfigError, SchemaError, nearest
@@ -90,7 +88,7 @@ def _prepare(config: DatasetConfig, file: FileInfo) -> tuple[Preparation, Schema
         objects=groups,
         columns=tuple(DerivedColumn(name=n, expression=text) for n, text in columns.items()),
     )
-    empty: dict[str, Column] = {branch.name: _no_events(branch) for branch in readable}
+    empty = {branch.name: branch.no_events() for branch in preparation.branches}
     members = [member for group in groups for member in group.members]
     found = preparation(empty, [*members, *columns])
     schema = dict(file.schema)
@@ -161,13 +159,6 @@ def _check_known(place: str, text: str, known: set[str], file: FileInfo) -> froz
     for name in sorted(names & file.schema.keys()):
         file.branch(name)
     return names
-
-
-def _no_events(branch: Branch) -> Column:
-    empty = np.zeros(0, branch.dtype)
-    if branch.kind == "jagged":
-        return Jagged(empty, np.zeros(1, np.int64))
-    return empty.reshape(0, branch.size) if branch.kind == "array" else empty
 
 
 def _branch_of(name: str, text: str, column: Column) -> Branch:

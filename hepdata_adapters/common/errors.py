@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypedDict, Unpack
 
 
 class HepDataError(Exception):
@@ -87,6 +88,15 @@ class EventError(HepDataError):
     """A raw event given for inference does not fit the transform of the model."""
 
 
+class Place(TypedDict, total=False):
+    """Where a fault in the data is. entries: a range, its first one and the one after its last."""
+
+    file: str | None
+    tree: str | None
+    branch: str | None
+    entries: tuple[int, int] | None
+
+
 class DataError(HepDataError):
     """A fault in the data, with its place.
 
@@ -94,21 +104,9 @@ class DataError(HepDataError):
     basket is corrupt [file a.root, tree Events, branch MET]
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        file: str | None = None,
-        tree: str | None = None,
-        branch: str | None = None,
-        entries: tuple[int, int] | None = None,
-    ) -> None:
-        """``entries`` is a range: its first entry, and the one after its last."""
-        places = {
-            "file": file,
-            "tree": tree,
-            "branch": branch,
-        }
+    def __init__(self, what: str, **place: Unpack[Place]) -> None:
+        places = {name: place.get(name) for name in ("file", "tree", "branch")}
+        entries = place.get("entries")
         if entries is not None:
             first, stop = entries
             alone = stop == first + 1
@@ -142,19 +140,10 @@ class InvalidValueError(DataError):
     MET holds NaN [file a.root, tree Events, branch MET, entry 103]
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        file: str | None = None,
-        tree: str | None = None,
-        branch: str | None = None,
-        entries: tuple[int, int] | None = None,
-        row: int | None = None,
-    ) -> None:
+    def __init__(self, what: str, *, row: int | None = None, **place: Unpack[Place]) -> None:
         shown = what if row is None else f"{what} (event {row} of those given)"
-        super().__init__(shown, file=file, tree=tree, branch=branch, entries=entries)
-        self.what, self.branch, self.row = what, branch, row
+        super().__init__(shown, **place)
+        self.what, self.branch, self.row = what, place.get("branch"), row
 
     def at(self, file: str, tree: str, start: int) -> InvalidValueError:
         """The same fault in columns that begin at entry ``start`` of a tree."""

@@ -34,16 +34,10 @@ def prepare(
     ([[30.0, 20.0]], [50.0])
     """
     needed = preparation.restricted(names)
-    expressions = needed.parsed_columns
-    wanted = {*names, *(name for found in expressions.values() for name in found.names)}
     columns: Columns = dict(raw)
-    for group in needed.objects:
-        # as numpy: a branch that is only cut on need not agree with the others
-        own = tuple(name for name in group.members if name in wanted)
-        if own:
-            selection, key = needed.parsed_objects[group.name]
-            columns |= _selected(group.model_copy(update={"members": own}), selection, key, raw)
-    for name, expression in expressions.items():
+    for group in needed.groups_of(names):
+        columns |= _selected(group, *needed.parsed_objects[group.name], raw)
+    for name, expression in needed.parsed_columns.items():
         columns[name] = evaluate(expression, columns)
     return {name: columns[name] for name in names}
 

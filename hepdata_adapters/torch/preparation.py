@@ -42,14 +42,7 @@ class EventPreparation(nn.Module):
         super().__init__()
         self.preparation = preparation.restricted(names)
         self.names = tuple(names)
-        columns = self.preparation.parsed_columns.values()
-        wanted = {*names, *(name for expression in columns for name in expression.names)}
-        # as numpy: a branch that is only cut on need not agree with the others
-        self.groups = tuple(
-            group.model_copy(update={"members": members})
-            for group in self.preparation.objects
-            if (members := tuple(name for name in group.members if name in wanted))
-        )
+        self.groups = self.preparation.groups_of(names)
 
     def forward(self, raw: Mapping[str, Tensor | Padded]) -> tuple[Columns, Tensor]:
         """The prepared columns by name, and ``(n,)`` bool.

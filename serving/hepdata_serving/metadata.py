@@ -45,11 +45,11 @@ def metadata_text(
         raise ConfigError(f"the metadata of {name!r} is not JSON: {error}") from error
 
 
-def _shapes(transform: Transform) -> dict[str, list[int]]:
+def _shapes(transform: Transform) -> dict[str, list[int | None]]:
     """The shape of an event in each input of the network."""
-    arrays = transform.zeros(1)
-    named = arrays if isinstance(arrays, dict) else {"x": arrays}
-    return {name: list(values.shape[1:]) for name, values in named.items()}
+    shape = transform.model_shape
+    named = shape if isinstance(shape, dict) else {"x": (shape,)}
+    return {name: list(sizes) for name, sizes in named.items()}
 
 
 def json_text(content: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from hepdata_adapters.common.columns import Array
+from hepdata_adapters.common.columns import Array, numeric_dtype
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.feature_config import Clip
 from hepdata_adapters.common.transform.functions import ScalingFunction
@@ -63,7 +63,7 @@ class FeatureTransform(BaseModel):
 
     branch: str
     kind: Literal["flat", "array", "jagged"]
-    dtype: str
+    dtype: Annotated[str, AfterValidator(numeric_dtype)]
     width: int = Field(ge=1)
     function: ScalingFunction | None = None
     center: float = Field(default=0.0, allow_inf_nan=False)
@@ -73,16 +73,6 @@ class FeatureTransform(BaseModel):
     indicator: bool = False
     overflow: Literal["truncate", "error"] = "truncate"
     pad: Pad = 0.0
-
-    @field_validator("dtype")
-    @classmethod
-    def _numeric(cls, dtype: str) -> str:
-        try:
-            if np.dtype(dtype).kind in "biuf":
-                return dtype
-        except TypeError:
-            pass
-        raise ValueError(f"{dtype!r} is not a numeric dtype")
 
     @model_validator(mode="after")
     def _fill_fits(self) -> FeatureTransform:

@@ -157,7 +157,8 @@ class Transform(BaseModel):
     @cached_property
     def empty(self) -> dict[str, Column]:
         """The arrays of no events: their names, dtypes and shapes."""
-        return self(self.prepare({b.name: _no_values(b) for b in self.branches})).arrays
+        raw = {branch.name: branch.no_events() for branch in self.branches}
+        return self(self.prepare(raw)).arrays
 
     def model_input(self, arrays: Mapping[str, Column]) -> ModelInput:
         """What the model takes of these arrays."""
@@ -210,10 +211,3 @@ def chosen(arrays: Mapping[str, Any], names: Sequence[str]) -> Any:
     (1, {'x': 1, 'jets': 2})
     """
     return arrays["x"] if tuple(names) == ("x",) else {name: arrays[name] for name in names}
-
-
-def _no_values(branch: RawBranch) -> Column:
-    none = np.zeros(0, branch.dtype)
-    if branch.kind == "jagged":
-        return Jagged(none, np.zeros(1, np.int64))
-    return none.reshape(0, branch.size) if branch.kind == "array" else none

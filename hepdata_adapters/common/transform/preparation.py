@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from hepdata_adapters.common.columns import Column, Columns, Jagged, offsets_from_lengths
+from hepdata_adapters.common.columns import (
+    Column,
+    Columns,
+    Jagged,
+    numeric_dtype,
+    offsets_from_lengths,
+)
 from hepdata_adapters.common.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.expressions import Expression, parse
 
@@ -29,18 +35,15 @@ class RawBranch(_Model):
 
     name: str
     kind: Literal["flat", "array", "jagged"]
-    dtype: str
+    dtype: Annotated[str, AfterValidator(numeric_dtype)]
     size: int = Field(default=1, ge=1)
 
-    @field_validator("dtype")
-    @classmethod
-    def _numeric(cls, dtype: str) -> str:
-        try:
-            if np.dtype(dtype).kind in "biuf":
-                return dtype
-        except TypeError:
-            pass
-        raise ValueError(f"{dtype!r} is not a numeric dtype")
+    def no_events(self) -> Column:
+        """Its column of no events."""
+        none = np.zeros(0, self.dtype)
+        if self.kind == "jagged":
+            return Jagged(none, np.zeros(1, np.int64))
+        return none.reshape(0, self.size) if self.kind == "array" else none
 
 
 class ObjectGroup(_Model):
@@ -161,14 +164,24 @@ class Preparation(_Model):
         names = tuple(names)
         present = dict(columns)
         wanted = self.made_of(names)
-        for group in self.objects:
-            members = [name for name in group.members if name in wanted]
-            if members:
-                self._select(group, members, columns, present)
+        for group in self.groups_of(names):
+            present |= self._selected(group, columns)
         for name, expression in self.parsed_columns.items():
             if name in wanted:
                 present[name] = expression(present)
         return {name: present[name] for name in names}
+
+    def groups_of(self, names: Iterable[str]) -> tuple[ObjectGroup, ...]:
+        """The groups with the members that the columns ``names`` are made of.
+
+        A branch that objects are only cut on is no member here: it need not agree with them.
+        """
+        wanted = self.made_of(names)
+        return tuple(
+            group.model_copy(update={"members": members})
+            for group in self.objects
+            if (members := tuple(name for name in group.members if name in wanted))
+        )
 
     def made_of(self, names: Iterable[str]) -> set[str]:
         """These columns and all that they are computed from, cuts on objects left out."""
@@ -179,10 +192,9 @@ class Preparation(_Model):
                 found |= self.made_of(self.parsed_columns[name].names)
         return found
 
-    def _select(
-        self, group: ObjectGroup, members: list[str], raw: Mapping[str, Column], out: Columns
-    ) -> None:
-        """Put the selected, sorted members of a group in place of all."""
+    def _selected(self, group: ObjectGroup, raw: Mapping[str, Column]) -> Columns:
+        """The members of a group with the objects that stay, in their order."""
+        members = group.members
         first = raw[members[0]]
         if not isinstance(first, Jagged):
             raise ConfigError(f"objects {group.name}: {members[0]} is not jagged")
@@ -202,8 +214,7 @@ class Preparation(_Model):
             ranks = key(raw)
             same_lengths(members[0], first, f"key {key.text!r}", ranks)
             kept = kept[_sorted(_content(ranks)[kept], offsets, descending=group.descending)]
-        for name in members:
-            out[name] = Jagged(_content(raw[name])[kept], offsets)
+        return {name: Jagged(_content(raw[name])[kept], offsets) for name in members}
 
 
 def same_lengths(first: str, column: Jagged, second: str, other: Column) -> None:

@@ -3,8 +3,7 @@
 docs/weaver.md says what becomes of each key.
 """
 
-from hepdata_adapters.common.weaver.config import read_weaver
 from hepdata_adapters.common.weaver.convert import PLACEHOLDER, Conversion, convert
 from hepdata_adapters.common.weaver.notes import Note
 
-__all__ = ["PLACEHOLDER", "Conversion", "Note", "convert", "read_weaver"]
+__all__ = ["PLACEHOLDER", "Conversion", "Note", "convert"]

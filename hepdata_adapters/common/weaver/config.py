@@ -6,10 +6,8 @@ The format is that of weaver-core 0.4 (https://github.com/hqucms/weaver-core, ``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from hepdata_adapters.common.config_file import MAX_CONFIG_BYTES, read_yaml, validated
+from hepdata_adapters.common.config_file import validated
 from hepdata_adapters.common.errors import ConfigError, nearest
 from hepdata_adapters.common.feature_config import Finite
 
@@ -158,19 +156,6 @@ class WeaverConfig(_Model):
     observers: Strings = ()
     monitor_variables: Strings = ()
     weights: Weights | None = None
-
-
-def read_weaver(path: Path) -> Any:
-    """The YAML document of a file of weaver's. Raises ConfigError naming the file."""
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes")
-        return read_yaml(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not readable as YAML: {reason}") from None
 
 
 def weaver_config(document: Any, source: str) -> WeaverConfig:

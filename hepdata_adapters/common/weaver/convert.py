@@ -71,7 +71,7 @@ class _Made:
 def convert(
     document: Any, files: Mapping[str, Sequence[str]], source: str = "weaver's config"
 ) -> Conversion:
-    """Convert a document that `read_yaml` gave. files: of each sample, by its name.
+    """Convert a document that `read_document` gave. files: of each sample, by its name.
 
     Raises ConfigError naming the key that makes no sense.
     """
