@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import uproot
 
-from hepdata_adapters.common import remote
+from hepdata_adapters.common import http, remote
 from hepdata_adapters.common.columns import Columns, Jagged
 from hepdata_adapters.common.config import Sample
 from hepdata_adapters.common.errors import FileError, TreeError
@@ -222,7 +222,8 @@ class TestHttp:
                     source.read(file, 0, 12_000)
 
     def test_a_frozen_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(remote.HTTP_TIMEOUTS, "sock_read", 1)
+        monkeypatch.setitem(http.TIMEOUTS, "sock_read", 1)
+        monkeypatch.setattr(http, "PATIENCE", http.Patience(total=1))
         with HttpServer() as server:
             write_events(server.folder / "a.root", 12_000, step=3000)
             file = manifest_of(server.url("a.root")).files[0]

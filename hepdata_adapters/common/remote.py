@@ -29,6 +29,7 @@ from hepdata_adapters.common.errors import (
     HepDataError,
     MissingExtraError,
 )
+from hepdata_adapters.common.http import UnansweredError, client_options
 
 _EXTRAS = {"root": ("fsspec_xrootd", "xrootd"), "s3": ("s3fs", "s3")}
 
@@ -44,8 +45,6 @@ _XROOTD_DEFAULTS = {
     "RunForkHandler": 1,
 }
 
-# seconds; a request may take as long as it likes while bytes arrive
-HTTP_TIMEOUTS: dict[str, Any] = {"total": None, "sock_connect": 10, "sock_read": 30}
 FORK_SECONDS = 30
 
 
@@ -110,10 +109,14 @@ class reading:  # noqa: N801 (reads as a statement: ``with reading(file=url):``)
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, HepDataError) or not isinstance(error, Exception):
+        if error is None or isinstance(error, HepDataError) or not _is_fault(error):
             return
         if isinstance(error, MemoryError):
-            return
+            raise FileError(
+                "asks for more memory than there is: damaged, or units (clusters) too large "
+                "for this machine", **self.place
+            ) from error  # fmt: skip
+        error = _unanswered(error) or error
         reason = " ".join(str(error).split()).split(" for file path ")[0][:300]
         if "not a ROOT file" in reason:
             raise FileError("not a ROOT file", **self.place) from error
@@ -127,16 +130,31 @@ class reading:  # noqa: N801 (reads as a statement: ``with reading(file=url):``)
         returned = re.fullmatch(r"'(\w+)' object is not subscriptable", reason)
         name = type(error).__name__
         reason = returned[1] if returned else f"{name}: {reason}" if reason else name
+        if isinstance(error, UnansweredError):
+            reason = str(error)
         raise FileError(f"{what} ({reason})", **self.place) from error
 
 
-def _is_network(error: Exception, reason: str) -> bool:
+def _is_fault(error: BaseException) -> bool:
+    # the panic of a library written in Rust (decompressors) is no Exception
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _unanswered(error: BaseException) -> UnansweredError | None:
+    """The failed request behind an error: fsspec says of each that there is no such file."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UnansweredError):
+        cause = cause.__cause__
+    return cause
+
+
+def _is_network(error: BaseException, reason: str) -> bool:
     package = type(error).__module__.split(".")[0]
     # the XRootD client has no exceptions of its own, only its levels in the text
     client = re.search(r"\[(ERROR|FATAL)\]|'(Client|Server|Socket)\w+Error' object is not", reason)
     return (
         package == "aiohttp"
-        or isinstance(error, ConnectionError | TimeoutError)
+        or isinstance(error, ConnectionError | TimeoutError | UnansweredError)
         or client is not None
     )
 
@@ -161,10 +179,7 @@ def _require_protocol(url: str) -> None:
 def _options(url: str) -> dict[str, Any]:
     """What fsspec's file system for this URL is told."""
     if url.startswith(("http://", "https://")):
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(**HTTP_TIMEOUTS)
-        return {"client_kwargs": {"timeout": timeout, "raise_for_status": _require_range}}
+        return client_options()
     return {}
 
 
@@ -176,23 +191,6 @@ def _forget(url: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             file_system, path = fsspec.core.url_to_fs(url)
             file_system.invalidate_cache(path)
-
-
-async def _require_range(response: Any) -> None:
-    """Refuse an answer that is not the range asked for.
-
-    fsspec and uproot would take the bytes for it: wrong data without an error.
-    """
-    wanted = response.request_info.headers.get("Range", "")
-    if not wanted or not response.ok:
-        return
-    start = wanted.removeprefix("bytes=").split("-")[0]
-    if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        raise FileError(
-            "the HTTP server does not support range requests; "
-            "copy the file, or serve it by one that does",
-            file=str(response.url),
-        )
 
 
 class _OpenHandles:
