@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepdata_adapters.common.baskets import check_entries
 from hepdata_adapters.common.config import Sample
 from hepdata_adapters.common.errors import ConfigError, DataError, SchemaError
 from hepdata_adapters.common.remote import expand, open_root, reading, split_tree
@@ -132,21 +133,22 @@ def build_manifest(samples: Sequence[Sample], threads: int = 8) -> Manifest:
 
 def scan_file(sample: int, url: str, tree_name: str | None) -> FileInfo:
     """Read the metadata of one file."""
-    with open_root(url) as directory:
-        with reading(file=url):
-            tree = get_tree(directory, tree_name, url)
+    with open_root(url) as directory, reading(file=url, tree=tree_name):
+        tree = get_tree(directory, tree_name, url)
         path = tree_name or tree.name
-        with reading(file=url, tree=path):
-            path = tree.object_path.strip("/").split(";")[0] if not is_rntuple(tree) else path
-            return FileInfo(
-                url=url,
-                tree=path,
-                sample=sample,
-                uuid=str(directory.file.uuid),
-                entries=int(tree.num_entries),
-                units=unit_bounds(_clusters(tree), int(tree.num_entries)),
-                schema=read_schema(tree),
-            )
+        path = tree.object_path.strip("/").split(";")[0] if not is_rntuple(tree) else path
+        schema, entries = read_schema(tree), int(tree.num_entries)
+        if not is_rntuple(tree):
+            check_entries(tree, entries)
+        return FileInfo(
+            url=url,
+            tree=path,
+            sample=sample,
+            uuid=str(directory.file.uuid),
+            entries=entries,
+            units=unit_bounds(_clusters(tree), entries),
+            schema=schema,
+        )
 
 
 def unit_bounds(

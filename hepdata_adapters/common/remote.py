@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hepdata_adapters.common.baskets import DamagedError
 from hepdata_adapters.common.errors import (
     ConfigError,
     FileError,
@@ -123,14 +124,14 @@ class reading:  # noqa: N801 (reads as a statement: ``with reading(file=url):``)
         if isinstance(error, FileNotFoundError) or "[3011]" in reason:
             raise FileError("no such file", **self.place) from error
         what = "cannot be read, truncated or corrupt?"
-        if _is_network(error, reason):
+        if is_network(error):
             what = "the server does not answer as it should"
             _forget(self.place.get("file", ""))
         # fsspec returns errors in the place of data, and uproot cannot slice them
         returned = re.fullmatch(r"'(\w+)' object is not subscriptable", reason)
         name = type(error).__name__
         reason = returned[1] if returned else f"{name}: {reason}" if reason else name
-        if isinstance(error, UnansweredError):
+        if isinstance(error, UnansweredError | DamagedError):
             reason = str(error)
         raise FileError(f"{what} ({reason})", **self.place) from error
 
@@ -148,10 +149,13 @@ def _unanswered(error: BaseException) -> UnansweredError | None:
     return cause
 
 
-def _is_network(error: BaseException, reason: str) -> bool:
+def is_network(error: BaseException) -> bool:
+    """Whether it was the server or the way to it, not the file."""
     package = type(error).__module__.split(".")[0]
     # the XRootD client has no exceptions of its own, only its levels in the text
-    client = re.search(r"\[(ERROR|FATAL)\]|'(Client|Server|Socket)\w+Error' object is not", reason)
+    client = re.search(
+        r"\[(ERROR|FATAL)\]|'(Client|Server|Socket)\w+Error' object is not", str(error)
+    )
     return (
         package == "aiohttp"
         or isinstance(error, ConnectionError | TimeoutError | UnansweredError)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hepdata_adapters.common.errors import BranchError, TreeError, nearest
+from hepdata_adapters.common.pages import check_pages
 
 Kind = Literal["flat", "array", "jagged", "unsupported"]
 
@@ -64,7 +65,8 @@ def get_tree(directory: Any, name: str | None, url: str) -> Any:
         name = names[0]
     if name not in names:
         raise TreeError(f"no tree {name!r}{nearest(name, names)}", file=url)
-    return directory[name]
+    tree = directory[name]
+    return check_pages(tree) if is_rntuple(tree) else tree
 
 
 def is_rntuple(tree: Any) -> bool:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from hepdata_adapters.common.baskets import check_branch, check_offsets
 from hepdata_adapters.common.columns import Column, Columns, Jagged
 from hepdata_adapters.common.errors import FileError, InvalidValueError
 from hepdata_adapters.common.manifest import FileInfo
-from hepdata_adapters.common.remote import open_root, reading
+from hepdata_adapters.common.remote import is_network, open_root, reading
 from hepdata_adapters.common.schema import Branch, get_tree, is_rntuple
 
 MAX_OPEN_FILES = 64
@@ -75,9 +76,8 @@ class Source:
         a count do not.
         """
         tree = self._tree(file)
-        with reading(file=file.url, tree=file.tree, entries=(start, stop)):
-            branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
-            columns = read_columns(tree, branches, start, stop)
+        branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
+        columns = _read(tree, branches, start, stop, file)
         try:
             columns = file.preparation(columns, self.branches)
         except InvalidValueError as error:
@@ -107,6 +107,22 @@ class Source:
         return tree
 
 
+def _read(
+    tree: Any, branches: Sequence[Branch], start: int, stop: int, file: FileInfo
+) -> Columns:
+    """`read_columns`; the FileError names the branch that cannot be read."""
+    place: Any = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
+    try:
+        with reading(**place):
+            return read_columns(tree, branches, start, stop)
+    except FileError as error:
+        if isinstance(error.__cause__, Exception) and not is_network(error.__cause__):
+            for branch in branches:  # one of them alone
+                with reading(**place, branch=branch.name):
+                    read_columns(tree, [branch], start, stop)
+        raise
+
+
 def read_columns(tree: Any, branches: Sequence[Branch], start: int, stop: int) -> Columns:
     """Entries ``start`` to ``stop`` of the branches, as columns of their native dtypes.
 
@@ -121,6 +137,8 @@ def read_columns(tree: Any, branches: Sequence[Branch], start: int, stop: int) -
         arrays = {name: _member(found, name) for name in names}
     else:
         chosen = {id(tree[name]): name for name in names}
+        for name in names:
+            check_branch(tree[name], start, stop)
         values = tree.arrays(filter_branch=lambda branch: id(branch) in chosen, how=list, **options)
         order = [id(branch) for branch in tree.itervalues(recursive=True) if id(branch) in chosen]
         arrays = {chosen[key]: array for key, array in zip(order, values, strict=True)}
@@ -150,5 +168,6 @@ def _column(array: Any, branch: Branch) -> Column:
         layout = layout.to_packed()
     layout = layout.to_ListOffsetArray64(True)
     offsets = np.asarray(layout.offsets.data, np.int64)
+    check_offsets(offsets, len(layout.content))
     content = ak.to_numpy(layout.content[: int(offsets[-1])], allow_missing=False)
     return Jagged(np.ascontiguousarray(content, dtype=dtype), offsets)
