@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,7 @@ def read_all(path: Path, **options: Any) -> Columns:
     names = [branch.name for branch in file.schema.values() if branch.readable]
     found: Columns = {}
     with Source(names) as source:
-        edges = file.units.tolist()
-        parts = [source.read(file, *edge) for edge in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [source.read(file, *edge) for edge in pairwise(file.units.tolist())]
     for name in names:
         columns = [part[name] for part in parts]
         if isinstance(columns[0], Jagged):
@@ -107,9 +107,7 @@ def flip(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-def flips(
-    path: Path, count: int, seed: int = 0, **options: Any
-) -> tuple[Counter[str], list[str]]:
+def flips(path: Path, count: int, seed: int = 0, **options: Any) -> tuple[Counter[str], list[str]]:
     """Flip ``count`` bits of a file, one after the other; counts of outcomes, and the errors.
 
     The file is whole again in the end. With ``verify``, it was read whole before.

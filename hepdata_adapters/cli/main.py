@@ -21,6 +21,7 @@ from hepdata_adapters.cli.schema import schema
 from hepdata_adapters.cli.serve import serve
 from hepdata_adapters.cli.specs import specs_app
 from hepdata_adapters.cli.validate import validate
+from hepdata_adapters.cli.verify import verify
 from hepdata_adapters.common.errors import ConfigError, HepDataError, missing_extra
 
 PROGRAM = "hepdata-adapters"
@@ -42,7 +43,7 @@ def options(
 
 
 COMMANDS = (
-    inspect, validate, fit, evaluate, export, promote, rollback, rollout, serve,
+    inspect, validate, verify, fit, evaluate, export, promote, rollback, rollout, serve,
     predict, convert, report, schema,
 )  # fmt: skip
 for command in COMMANDS:

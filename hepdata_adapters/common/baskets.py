@@ -8,7 +8,7 @@ other events. Nothing here costs a request to a server: headers are looked at in
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 _KEY = struct.Struct(">ihiIhh")  # fNbytes, version, fObjlen, fDatime, fKeylen, fCycle
 _TAIL = struct.Struct(">hiiii")  # version, fBufferSize, fNevBufSize, fNevBuf, fLast; then a flag
+_HEAD = 256  # bytes: the key of most baskets, with its names
 _BLOCK = struct.Struct("<2sB3s3s")  # algorithm, method, compressed and uncompressed size
 
 
@@ -56,45 +57,51 @@ def check_branch(branch: Any, start: int, stop: int) -> None:
         if seek <= 0 or size <= 0 or seek + size > end:
             raise DamagedError(f"basket {number} at bytes {seek} to {seek + size} of {end}")
         if local:
-            header = source.chunk(seek, seek + size).raw_data
-            check_header(memoryview(header), number, int(edges[number + 1] - edges[number]))
+            entries = int(edges[number + 1] - edges[number])
+            check_header(_reader(source, seek), size, number, entries)
     interpretation = branch.interpretation
     interpretation.hook_before_basket_array = _check_byte_offsets
     interpretation.hook_after_basket_array = _check_basket
 
 
-def check_header(basket: memoryview, number: int, entries: int) -> None:
-    """Check the header of a basket, as stored, against its size and its number of entries.
+def check_header(read: Callable[[int, int], bytes], size: int, number: int, entries: int) -> None:
+    """Check the header of a basket against its size and its number of entries.
 
-    Raises DamagedError.
+    read: the bytes ``start`` to ``stop`` of the basket as stored. Raises DamagedError.
     """
-    size = len(basket)
-    if size < _KEY.size:
-        raise DamagedError(f"basket {number} has {size} bytes")
-    nbytes, _, length, _, key, _ = _KEY.unpack_from(basket)
+    head = read(0, min(size, _HEAD))
+    if len(head) < _KEY.size:
+        raise DamagedError(f"basket {number} has {len(head)} bytes")
+    nbytes, _, length, _, key, _ = _KEY.unpack_from(head)
     if nbytes != size or not _KEY.size + _TAIL.size < key <= size or length < 0:
         raise DamagedError(
             f"basket {number} of {size} bytes says it has {nbytes}, "
             f"its key {key}, its content {length}"
         )
-    *_, held, last = _TAIL.unpack_from(basket, key - _TAIL.size - 1)
+    if key > len(head):
+        head = read(0, key)
+    *_, held, last = _TAIL.unpack_from(head, key - _TAIL.size - 1)
     if held != entries or not key <= last <= key + length:
         raise DamagedError(
             f"basket {number} says it has {held} entries in {last - key} of {length} bytes; "
             f"there are {entries}"
         )
-    if size - key != length and _uncompressed(basket[key:]) != length:
+    if size - key != length and _uncompressed(read, key, size) != length:
         raise DamagedError(f"the blocks of basket {number} do not add up to {length} bytes")
 
 
-def _uncompressed(blocks: memoryview) -> int:
+def _reader(source: Any, seek: int) -> Callable[[int, int], bytes]:
+    return lambda start, stop: bytes(source.chunk(seek + start, seek + stop).raw_data)
+
+
+def _uncompressed(read: Callable[[int, int], bytes], place: int, size: int) -> int:
     """Bytes that compressed blocks say they hold, -1 where they do not fill their room."""
-    total = place = 0
-    while place + _BLOCK.size <= len(blocks):
-        _, _, compressed, uncompressed = _BLOCK.unpack_from(blocks, place)
+    total = 0
+    while place + _BLOCK.size <= size:
+        _, _, compressed, uncompressed = _BLOCK.unpack(read(place, place + _BLOCK.size))
         place += _BLOCK.size + int.from_bytes(compressed, "little")
         total += int.from_bytes(uncompressed, "little")
-    return total if place == len(blocks) else -1
+    return total if place == size else -1
 
 
 def check_offsets(offsets: NDArray[Any], length: int, what: str = "its lists") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ class FileInfo:
 
     sample: index of its sample. units: ``(u + 1,)`` int64 boundaries of the entry ranges that
     are read at once. uuid: ROOT's own, which survives renaming. schema: its branches and those
-    that ``preparation`` computes.
+    that ``preparation`` computes. size: of the file in bytes. record: where the checksums of its
+    columns are kept, if reading is to compare with them.
     """
 
     url: str
@@ -45,6 +47,8 @@ class FileInfo:
     units: NDArray[np.int64]
     schema: Schema
     preparation: Preparation = NOTHING_PREPARED
+    size: int | None = None
+    record: Path | None = None
 
     def branch(self, name: str) -> Branch:
         """The branch; raises BranchError naming file, tree and the nearest names."""
@@ -148,6 +152,7 @@ def scan_file(sample: int, url: str, tree_name: str | None) -> FileInfo:
             entries=entries,
             units=unit_bounds(_clusters(tree), entries),
             schema=schema,
+            size=directory.file.source.num_bytes,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hepdata_adapters.common.baskets import check_branch, check_offsets
+from hepdata_adapters.common.checksums import Records
 from hepdata_adapters.common.columns import Column, Columns, Jagged
 from hepdata_adapters.common.errors import FileError, InvalidValueError
 from hepdata_adapters.common.manifest import FileInfo
@@ -36,6 +37,7 @@ class Source:
         self._open: OrderedDict[tuple[str, str], tuple[Any, Any]] = OrderedDict()
         self._units: OrderedDict[tuple[str, str, int], tuple[Columns, int]] = OrderedDict()
         self._bytes = 0
+        self._records = Records()
 
     def __enter__(self) -> Source:
         return self
@@ -78,6 +80,9 @@ class Source:
         tree = self._tree(file)
         branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
         columns = _read(tree, branches, start, stop, file)
+        if file.record:
+            place = {"file": file.url, "tree": file.tree}
+            self._records.check(file.record, columns, start, stop, place)
         try:
             columns = file.preparation(columns, self.branches)
         except InvalidValueError as error:
@@ -107,9 +112,7 @@ class Source:
         return tree
 
 
-def _read(
-    tree: Any, branches: Sequence[Branch], start: int, stop: int, file: FileInfo
-) -> Columns:
+def _read(tree: Any, branches: Sequence[Branch], start: int, stop: int, file: FileInfo) -> Columns:
     """`read_columns`; the FileError names the branch that cannot be read."""
     place: Any = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
     try:
