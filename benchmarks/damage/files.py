@@ -36,7 +36,9 @@ frame.Snapshot("Events", path, ["MET", "run", "weight", "good", "Jet_pt", "Jet_i
 _ALGORITHMS = {"none": "kZLIB", "LZ4": "kLZ4", "ZLIB": "kZLIB", "ZSTD": "kZSTD"}
 
 
-def write(path: Path, kind: str, events: int = 2000, root_python: str | None = None) -> Path:
+def write(
+    path: Path, kind: str, events: int = 2000, root_python: str | None = None, seed: int = 0
+) -> Path:
     """A file of one of `KINDS` with flat, bool, 64-bit and jagged branches."""
     tree, _, compression = kind.partition(" ")
     if root_python:
@@ -44,7 +46,7 @@ def write(path: Path, kind: str, events: int = 2000, root_python: str | None = N
         command = [root_python, "-c", _ROOT, str(path), tree, *settings, str(events)]
         subprocess.run(command, check=True, capture_output=True)
         return path
-    columns = columns_of(events)
+    columns = columns_of(events, seed)
     with uproot.recreate(path, compression=COMPRESSIONS[compression]) as file:
         if tree == "RNTuple":
             file[TREE] = columns

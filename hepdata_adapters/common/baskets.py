@@ -41,8 +41,6 @@ def check_branch(branch: Any, start: int, stop: int) -> None:
     with themselves or with the file; reading the branch raises it for values and offsets that
     do not fit.
     """
-    import uproot
-
     edges = np.asarray(branch.entry_offsets, np.int64)
     if (np.diff(edges) < 0).any() or edges[0] != 0 or not start <= stop <= edges[-1]:
         raise DamagedError(f"its baskets hold entries {_some(edges)}")
@@ -51,7 +49,7 @@ def check_branch(branch: Any, start: int, stop: int) -> None:
     normal = branch.num_baskets - len(branch.embedded_baskets)
     source, end = branch.file.source, branch.file.fEND
     seeks, sizes = branch.member("fBasketSeek"), branch.member("fBasketBytes")
-    local = not isinstance(source, uproot.source.fsspec.FSSpecSource)
+    local = "://" not in branch.file.file_path.removeprefix("file://")
     for number in range(max(first, 0), min(last, normal)):
         seek, size = int(seeks[number]), int(sizes[number])
         if seek <= 0 or size <= 0 or seek + size > end:

@@ -83,8 +83,10 @@ class Record:
                     self._forget()  # it was renewed
                 file.seek(self._place)
                 lines = file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return self
+        except OSError as error:
+            raise self._not_kept(error) from error
         lines = lines[: lines.rfind(b"\n") + 1]  # one may be under way
         self._place += len(lines)
         for line in lines.splitlines():
@@ -124,7 +126,7 @@ class Record:
         ]
 
     def add(self, **entry: Any) -> None:
-        """Append a line, in one write. Raises FileError where the record cannot be written."""
+        """Append a line, in one write. Raises ConfigError where it cannot be written."""
         line = json.dumps(entry | {"time": now()}, separators=(",", ":")).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,11 +136,14 @@ class Record:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise ConfigError(
-                f"verify keeps what it learns in {self.path.parent}, which cannot be written "
-                f"({error.strerror}): set HEPDATA_CACHE to a folder that can, or verify: none"
-            ) from error
+            raise self._not_kept(error) from error
         self.refresh()
+
+    def _not_kept(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"verify keeps what it learns in {self.path.parent}, which cannot be written "
+            f"({error.strerror}): set HEPDATA_CACHE to a folder that can, or verify: none"
+        )
 
     def renew(self) -> None:
         """Forget everything."""
