@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.damage.cost import LEVELS, cost
+from benchmarks.damage.cost import LEVELS, UNCHECKED, cost
 from benchmarks.damage.files import KINDS, write
 from benchmarks.damage.flips import OUTCOMES, bounded_memory, flips, peak_memory, truncations
 
@@ -42,7 +42,7 @@ def main(
                 bad += _outcomes(part, folder, count, root_python, console)
             elif part == "cost":
                 rows = {kind: cost(folder, kind, root_python, events, 5) for kind in KINDS}
-                _print(console, "reading everything", ("", *LEVELS), rows)
+                _print(console, "reading everything", ("", *LEVELS, UNCHECKED), rows)
             else:
                 from benchmarks.damage import death
 

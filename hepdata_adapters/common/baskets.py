@@ -84,7 +84,11 @@ def check_header(read: Callable[[int, int], bytes], size: int, number: int, entr
             f"basket {number} says it has {held} entries in {last - key} of {length} bytes; "
             f"there are {entries}"
         )
-    if size - key != length and _uncompressed(read, key, size) != length:
+
+    def piece(start: int, stop: int) -> bytes:
+        return head[start:stop] if stop <= len(head) else read(start, stop)
+
+    if size - key != length and _uncompressed(piece, key, size) != length:
         raise DamagedError(f"the blocks of basket {number} do not add up to {length} bytes")
 
 
