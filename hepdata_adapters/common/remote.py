@@ -91,8 +91,11 @@ def open_root(url: str) -> Any:
         _require_protocol(url)
     elif not Path(url.removeprefix("file://")).is_file():
         raise FileError("no such file", file=url)
+    from hepdata_adapters.common.handles import LocalSource, RemoteSource
+
+    handler = RemoteSource if is_remote(url) else LocalSource
     with reading(file=url), _handles.opening(url) as opened:
-        directory = opened(uproot.open(url, **_options(url)))
+        directory = opened(uproot.open(url, handler=handler, **_options(url)))
         size, end = directory.file.source.num_bytes, directory.file.fEND
         if size is not None and size < end:
             directory.close()
@@ -163,8 +166,14 @@ def _options(url: str) -> dict[str, Any]:
     if url.startswith(("http://", "https://")):
         import aiohttp
 
+        from hepdata_adapters.common.handles import SameContent
+
         timeout = aiohttp.ClientTimeout(**HTTP_TIMEOUTS)
-        return {"client_kwargs": {"timeout": timeout, "raise_for_status": _require_range}}
+        one_content = SameContent(_require_range)  # of one file: its file system is not shared
+        return {
+            "client_kwargs": {"timeout": timeout, "raise_for_status": one_content},
+            "skip_instance_cache": True,
+        }
     return {}
 
 
