@@ -199,7 +199,7 @@ class TestHttp:
             source.unit(file, 0)
             wide.forget()
             source.unit(file, 1)
-        assert len(wide.requests()) == 1
+            assert len(wide.requests()) == 1
 
     @pytest.mark.parametrize("rntuple", [False, True])
     def test_a_server_without_ranges_is_refused(self, rntuple: bool) -> None:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from benchmarks.damage.files import write
 from benchmarks.damage.flips import read_all
-from hepdata_adapters.common import schema, source
+from hepdata_adapters.common import branches, schema
 
 LEVELS = ("none", "size", "checksum")
 UNCHECKED = "without checks of pages and baskets"
@@ -27,7 +27,7 @@ def cost(folder: Path, kind: str, root_python: str | None, events: int, repeat: 
             if level == UNCHECKED:
                 with (
                     patch.object(schema, "check_pages", lambda ntuple: ntuple),
-                    patch.object(source, "check_branch", lambda *_: None),
+                    patch.object(branches, "check_branch", lambda *_: None),
                 ):
                     read_all(path)
             else:

@@ -16,6 +16,7 @@ from hepdata_adapters.common.counting import Counts, cached_counts
 from hepdata_adapters.common.derive import scan
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.features import Layout, resolve
+from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
@@ -62,12 +63,14 @@ class Dataset:
         else:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
+            specs = specs.read_here(wanted)
         built = transform or assemble(layout, manifest, specs)
         folder = cache or cache_folder()
         config = normalised(config, manifest, folder)
         counts = None
         if config.sampling.changes_composition:
-            counts = cached_counts(config, manifest, layout, folder, specs.hash)
+            data = digest([specs.hash, manifest.here])
+            counts = cached_counts(config, manifest, layout, folder, data)
             composition(counts, config.sampling)  # refuses what cannot be had, at once
         return cls(config, manifest, layout, specs, built, counts)
 

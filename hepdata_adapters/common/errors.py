@@ -12,6 +12,7 @@
     ├── EventError               a raw event (a request) does not fit the model
     └── DataError                something is wrong with the data; says where
         ├── FileError            missing, unreadable, truncated, not ROOT
+        │   └── ReplacedError    another file than the one that the dataset was made from
         ├── TreeError            no such tree, or several and none was named
         ├── BranchError          no such branch, or one of a kind that is not read
         ├── SchemaError          files of one dataset disagree about a branch
@@ -117,6 +118,22 @@ class DataError(HepDataError):
 
 class FileError(DataError):
     """A file is missing, unreadable, truncated or not a ROOT file."""
+
+
+class ReplacedError(FileError):
+    """A file is no longer the one that the dataset was made from.
+
+    >>> print(ReplacedError("its size was 10, it is 12", file="a.root"))
+    the file was replaced or written to since the dataset was made: its size was 10, it is 12. \
+Begin again with a new dataset, which looks at its files anew [file a.root]
+    """
+
+    def __init__(self, what: str, **place: Unpack[Place]) -> None:
+        super().__init__(
+            f"the file was replaced or written to since the dataset was made: {what}. "
+            f"Begin again with a new dataset, which looks at its files anew",
+            **place,
+        )
 
 
 class TreeError(DataError):

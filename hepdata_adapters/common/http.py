@@ -60,15 +60,14 @@ class UnansweredError(Exception):  # an OSError would be wrapped by aiohttp
         raise self
 
 
-def client_options() -> dict[str, Any]:
-    """What fsspec's file system for HTTP is told."""
+def client_options(check: Callable[[Any], Awaitable[None]]) -> dict[str, Any]:
+    """What aiohttp's client is told. check: raises for answers that are of no use."""
     import aiohttp
 
     return {
-        "client_kwargs": {
-            "timeout": aiohttp.ClientTimeout(**TIMEOUTS),
-            "middlewares": (ask_again,),
-        }
+        "timeout": aiohttp.ClientTimeout(**TIMEOUTS),
+        "middlewares": (ask_again,),
+        "raise_for_status": check,
     }
 
 

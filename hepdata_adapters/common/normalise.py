@@ -51,7 +51,7 @@ def _cached_sum(sample: Sample, files: list[FileInfo], folder: Path) -> float:
     branch = sample.weight.branch
     if branch is None:
         return float(sum(file.entries for file in files))
-    identity = digest([branch, [[file.uuid, file.tree, file.entries] for file in files]])
+    identity = digest([branch, Manifest(tuple(files)).here])
     path = folder / f"weights-{identity[:16]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):  # ours: damaged ones are made anew
         return float(json.loads(path.read_bytes())[identity])

@@ -91,8 +91,11 @@ def open_root(url: str) -> Any:
         _require_protocol(url)
     elif not Path(url.removeprefix("file://")).is_file():
         raise FileError("no such file", file=url)
+    from hepdata_adapters.common.handles import LocalSource, RemoteSource
+
+    handler = RemoteSource if is_remote(url) else LocalSource
     with reading(file=url), _handles.opening(url) as opened:
-        directory = opened(uproot.open(url, **_options(url)))
+        directory = opened(uproot.open(url, handler=handler, **_options(url)))
         size, end = directory.file.source.num_bytes, directory.file.fEND
         if size is not None and size < end:
             directory.close()
@@ -183,7 +186,10 @@ def _require_protocol(url: str) -> None:
 def _options(url: str) -> dict[str, Any]:
     """What fsspec's file system for this URL is told."""
     if url.startswith(("http://", "https://")):
-        return client_options()
+        from hepdata_adapters.common.handles import SameContent
+
+        one_content = SameContent()  # of one file: its file system is not shared
+        return {"client_kwargs": client_options(one_content), "skip_instance_cache": True}
     return {}
 
 

@@ -115,6 +115,8 @@ class EventStream:
                     ledger.write(writer, counts)
                     written = time.monotonic()
                 yield batch
+            for source in self._sources.values():
+                source.check()
         finally:  # also where the consumer stops early
             if ledger:
                 ledger.write(writer, counts)

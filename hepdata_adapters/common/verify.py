@@ -135,7 +135,7 @@ def _look(file: FileInfo) -> dict[str, Any]:
     branches = [[b.name, b.kind, b.dtype, b.size] for b in file.schema.values() if b.readable]
     return {
         "version": _VERSION,
-        "size": file.size,
+        "size": file.content.size,
         "entries": file.entries,
         "UUID": file.uuid,
         "entry ranges": digest(file.units.tolist())[:16],
@@ -148,7 +148,7 @@ def compare_whole(record: Record, file: FileInfo, listed: str, *, again: bool = 
 
     It is read once; later, unless ``again``, its size and time say that it is the same.
     """
-    state = _state(file)
+    state = {"size": file.content.size, "state": file.content.state}
     seen = record.whole
     if again or seen is None or seen.value != {"adler32": listed, **state}:
         found = adler32(file.url)
@@ -156,12 +156,6 @@ def compare_whole(record: Record, file: FileInfo, listed: str, *, again: bool = 
             return f"its adler32 is {found}, the list of checksums says {listed}"
         record.add(whole={"adler32": found, **state})
     return ""
-
-
-def _state(file: FileInfo) -> dict[str, Any]:
-    if is_remote(file.url):
-        return {"size": file.size}
-    return {"size": file.size, "time": Path(file.url.removeprefix("file://")).stat().st_mtime_ns}
 
 
 def _listed(checksums: str | None, manifest: Manifest) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.derive import scan
 from hepdata_adapters.common.errors import ConfigError, DataError, SpecsError
 from hepdata_adapters.common.features import Layout, manifest_branch, resolve
+from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.specs.binding import Binding
@@ -181,20 +182,21 @@ def cached_specs(
 ) -> Specs:
     """The specs of a config: from ``config.specs`` if given, else from the cache, else made now.
 
-    The cache file is named by the hash of the data, so it cannot go stale.
+    The cache file is named by the data as they are here: content, and modification time or ETag.
     Raises SpecsError if ``config.specs`` belongs to other data.
     """
     wanted = binding_of(config, manifest, layout)
     if config.specs:
         specs = Specs.load(config.specs)
         specs.verify(wanted, f"specs {config.specs}")
-        return specs
-    path = (folder or cache_folder()) / f"specs-{wanted.hash()[:16]}.json"
+        return specs.read_here(wanted)
+    name = digest([wanted.hash(), manifest.here])
+    path = (folder or cache_folder()) / f"specs-{name[:16]}.json"
     # the cache is ours: a file that is damaged or of another version is made anew, not used
     with suppress(SpecsError):
         specs = Specs.load(path)
         specs.verify(wanted, f"specs {path}")
-        return specs
+        return specs.read_here(wanted)
     specs = specs_of(config, manifest, layout, progress)
     specs.save(path)
     return specs

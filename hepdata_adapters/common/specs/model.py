@@ -73,7 +73,7 @@ class Specs(Sparse):
     optional = ("classes", "sampled")
 
     format: Literal["hepdata-specs"] = "hepdata-specs"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     hash: str
     binding: Binding
     branches: dict[str, BranchStatistics]
@@ -142,6 +142,17 @@ class Specs(Sparse):
                 f"{source} belong to other data: {'; '.join(differences[:6])}. "
                 f"Make new ones with: hepdata-adapters specs CONFIG -o FILE"
             )
+
+    def read_here(self, wanted: Binding) -> Specs:
+        """The same specs, whose files have the names and states of the wanted data.
+
+        They may have been made from copies elsewhere, by somebody else.
+        """
+        files = tuple(
+            made.model_copy(update={"url": here.url, "state": here.state})
+            for made, here in zip(self.binding.files, wanted.files, strict=True)
+        )
+        return self.model_copy(update={"binding": self.binding.model_copy(update={"files": files})})
 
     def counts(self, file: int, split: SplitName | None) -> NDArray[np.int64]:
         """Events of a split (or all) in each unit of a file, ``(units,)`` int64."""
