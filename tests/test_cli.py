@@ -301,7 +301,7 @@ def test_validate_says_what_was_understood(call, project):
     answer = call("validate", project / "config.yaml", "--set", "exclude=[n]")
     assert answer.code == 0
     for said in (
-        "x is made of x, Jet_pt",
+        "x is made of x, nJet_pt, Jet_pt",
         "sample sig.root: 1 file(s), 300 events, label 1",
         "sample bkg.root: 1 file(s), 250 events, label 0",
         "task: binary",
