@@ -23,7 +23,7 @@ from hepdata_adapters.torch import RootIterableDataset
 from hepdata_adapters.torch.run import load_run
 
 COMMANDS = [
-    "inspect", "validate", "fit", "evaluate", "export", "promote", "rollback", "rollout",
+    "inspect", "validate", "verify", "fit", "evaluate", "export", "promote", "rollback", "rollout",
     "serve", "predict", "convert", "report", "schema", "specs",
 ]  # fmt: skip
 RUN_FILES = {

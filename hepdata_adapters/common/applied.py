@@ -128,8 +128,7 @@ def apply(run: RunParts, manifest: Manifest, sample: str | None, *, every: bool)
 
 def _role(run: RunParts, file: FileInfo, sample: Sample) -> Role:
     trained = any(
-        (record.uuid, record.tree, record.entries) == (file.uuid, file.tree, file.entries)
-        for record in run.specs.binding.files
+        record.place == (file.content.digest, file.tree) for record in run.specs.binding.files
     )
     identity: tuple[str, ...] | None = run.specs.binding.identity
     if (not identity and not trained) or any(name not in file.schema for name in identity or ()):
