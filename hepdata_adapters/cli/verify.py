@@ -25,9 +25,9 @@ def verify(
         bool, typer.Option("--renew", help="Forget what is known, and learn it again.")
     ] = False,
 ) -> None:
-    """Read all used branches of all files and compare them with what earlier passes saw.
+    """Compare all files with what earlier passes saw of them.
 
-    What nobody read before is learned. Exit code 1 on any difference.
+    Reads all used branches. What nobody read before is learned. Exit code 1 on any difference.
     """
     from rich.console import Console
 
