@@ -35,6 +35,7 @@ Kind = Literal[
     "events not selected",
     "events left out by a policy",
     "branches excluded",
+    "branches of a name that an earlier one has (not read)",
 ]
 
 

@@ -81,7 +81,18 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
         for number, share in prepared.composition.items()
     ]
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
+    lines += [f"  read {name}: {found}" for name, found in _namesakes(prepared).items()]
     return lines
+
+
+def _namesakes(prepared: Dataset) -> dict[str, str]:
+    """The branches in use that are not alone in having their name."""
+    return {
+        name: found.describe()
+        for file in prepared.manifest.files
+        for name in file.preparation.needs(prepared.layout.branches)
+        if (found := file.schema.get(name)) and found.namesakes > 1
+    }
 
 
 def _shapes(prepared: Dataset) -> str:
