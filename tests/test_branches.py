@@ -11,15 +11,18 @@ import pytest
 import uproot
 
 from hepdata_adapters.cli.inspect import describe_file
-from hepdata_adapters.common.columns import Jagged
+from hepdata_adapters.common.branches import read_columns
+from hepdata_adapters.common.columns import Columns, Jagged
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import BranchError, ConfigError
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.manifest import scan_file
 from hepdata_adapters.common.samples import describe
+from hepdata_adapters.common.schema import Branch
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.torch import RootIterableDataset
+from tests.compare_branches import compare_folder, compare_tree
 
 # written by ROOT: split objects of one class, and branches of one name; see its README
 FILE = Path(__file__).parent / "data" / "namesakes.root"
@@ -147,3 +150,40 @@ def test_fields_of_an_rntuple_with_a_member_of_the_same_path(tmp_path: Path) -> 
     assert columns["b.x"].dtype == np.int64
     assert columns["b.y"].tolist() == [2, 2, 2]
     assert columns["muon.pt"].tolist() == [1.0, 2.0, 3.0]
+
+
+class TestComparison:
+    """`python -m tests.compare_branches`, which does the same for whole folders."""
+
+    def test_every_branch_is_what_uproot_reads_from_it(self) -> None:
+        found = [compare_tree(FILE, name) for name in ("Events", "Short")]
+        assert [(tree.compared, tree.different) for tree in found] == [(17, []), (4, [])]
+        assert found[0].unread == {"type vector<Lepton>": 2}
+
+    @pytest.mark.parametrize("name", ["uproot-HZZ.root:events", "uproot-Zmumu.root:events"])
+    def test_files_of_others(self, name: str) -> None:
+        file, _, tree = name.partition(":")
+        path = Path(__file__).parents[2] / "shared" / "data" / file
+        if not path.is_file():
+            pytest.skip("the shared data are not here")
+        found = compare_tree(path, tree)
+        assert found.compared == {"uproot-HZZ.root": 51, "uproot-Zmumu.root": 19}[file]
+        assert not found.different
+
+    def test_a_difference_and_a_damaged_file_are_found(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with uproot.recreate(tmp_path / "a.root") as file:
+            file["t"] = {"x": np.arange(50.0), "y": np.arange(50.0) + 100}
+        (tmp_path / "b.root").write_bytes(b"no ROOT file" * 50)
+        right, damaged = compare_folder(tmp_path)
+        assert (right.compared, right.values, right.different) == (2, 200, [])
+        assert damaged.unread == {"not a ROOT file": 1}
+
+        def swapped(tree: object, branches: list[Branch], *entries: int) -> Columns:
+            columns = read_columns(tree, branches, *entries)
+            return dict(zip(columns, reversed(columns.values()), strict=True))
+
+        monkeypatch.setattr("hepdata_adapters.common.source.read_columns", swapped)
+        (wrong, _) = compare_folder(tmp_path)
+        assert len(wrong.different) == 4
