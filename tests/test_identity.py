@@ -13,6 +13,7 @@ import pytest
 import uproot
 from torch.utils.data import DataLoader
 
+from hepdata_adapters.common import http
 from hepdata_adapters.common.config import DatasetConfig, Sample
 from hepdata_adapters.common.content import Content
 from hepdata_adapters.common.dataset import Dataset
@@ -224,6 +225,26 @@ class TestReplaced:
                 assert np.concatenate(got).max() < NEW
             new_values = np.concatenate(list(values_of(server.url("a.root"))))
             assert new_values.min() == NEW
+
+    @pytest.mark.parametrize("what", ["gone", "down"])
+    def test_a_server_that_is_down_has_not_replaced_it(
+        self, twins: tuple[Path, Path], what: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """At the end of a pass, all of whose answers were of one content."""
+        monkeypatch.setattr(http, "PATIENCE", http.Patience(tries=1))
+        with HttpServer() as server:
+            there = Path(shutil.copy(twins[0], server.folder))
+            file = scan_file(0, server.url("a.root"), None)
+            source = Source(["x"])
+            source.read(file, 0, file.entries)
+            if what == "down":
+                server.kill()
+                source.check()
+            else:
+                there.unlink()
+                with pytest.raises(ReplacedError, match="no longer there"):
+                    source.check()
+            source.close()
 
     def test_before_it_is_opened_again(self, twins: tuple[Path, Path], tmp_path: Path) -> None:
         """More files than may be open: each is closed and opened again and again."""
