@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: help demo test nightly damage lint sample clean
+.PHONY: help demo test nightly damage compare lint sample clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ nightly: $(VENV)/test.stamp ## The properties of the plan with 10,000 new exampl
 
 damage: $(VENV)/test.stamp ## What becomes of flipped bits, replaced files, killed processes, full disks.
 	@$(BIN)/python -m benchmarks.damage $(if $(ROOT_PYTHON),--root-python $(ROOT_PYTHON))
+
+compare: $(VENV)/test.stamp ## Every branch of every tree below DATA=folder, by the dataset and by uproot.
+	@$(BIN)/python -m tests.compare_branches $(or $(DATA),$(error say DATA=folder))
 
 lint: $(VENV)/test.stamp
 	@$(BIN)/ruff check .

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.schema import is_rntuple
 
-SAMPLES = 8
-SAMPLE_BYTES = 256
+SAMPLES = 3
+SAMPLE_BYTES = 1024
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from hepdata_adapters.common.derive import scan
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.features import Layout, resolve
 from hepdata_adapters.common.hashing import digest
-from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.ledger import Kind, Ledger, SharedLedger
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.notes import Note, notes_of
@@ -89,6 +89,12 @@ class Dataset:
         for note in self.remarks:
             for place, count in note.counts.items():
                 ledger.add(note.kind, count, place)
+        for file in self.manifest.files:
+            for name in file.preparation.needs(self.layout.branches):
+                found = file.schema.get(name)
+                if found and found.namesakes > 1:
+                    kind: Kind = "branches of a name that an earlier one has (not read)"
+                    ledger.add(kind, found.namesakes - 1, f"{name} in {file.url}")
         for number, file in enumerate(self.manifest.files):
             dropped = self.specs.binding.files[number].dropped
             for reason, events in zip(self.specs.binding.drops, dropped, strict=True):

@@ -148,10 +148,11 @@ class RemoteSource(FSSpecSource):  # type: ignore[misc]
         self._asked = time.monotonic()
         try:
             now = self._fs.info(self._file_path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:  # what fsspec makes of all that HTTP servers answer
             if self._answers and self._answers.change:
                 return self._answers.change
-            return "it is no longer there"
+            gone = not self._answers or getattr(error.__cause__, "status", 0) in (404, 410)
+            return "it is no longer there" if gone else ""
         before = (self._opened.get("size"), _state(self._opened))
         after = (now.get("size"), _state(now))
         return f"it was {_said(*before)}, it is {_said(*after)}" if before != after else ""

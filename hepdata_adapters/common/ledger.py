@@ -51,6 +51,7 @@ Kind = Literal[
     "events that are in two files",
     "validation and test events that are in training",
     "notes that need new specs",
+    "branches of a name that an earlier one has (not read)",
 ]
 
 

@@ -225,7 +225,8 @@ class _OpenHandles:
             lock = self._locks.setdefault(url, threading.Lock())
             sources = self._sources.setdefault(url, weakref.WeakSet())
         with lock:
-            if all(source.closed for source in sources):
+            in_use = [source for source in sources if not source.closed]
+            if not in_use or in_use[0].change():  # a file since replaced is not to be read again
                 _forget(url)
 
             def opened(directory: Any) -> Any:

@@ -19,6 +19,7 @@ from hepdata_adapters.common.config_file import code_references, load_config
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.events import events_from_columns, without_nan
+from hepdata_adapters.common.provenance import provenance
 from hepdata_adapters.common.remote import is_remote
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.model import Specs
@@ -26,6 +27,7 @@ from hepdata_adapters.common.transform.functions import import_functions
 from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
 
 MAX_CLASSES = 10_000
+PROVENANCE = "provenance.json"
 Model = TypeVar("Model")
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -107,9 +109,11 @@ def _read(kind: type[_M], path: Path) -> _M:
 
 
 def save_inputs(folder: Path, config: RunConfig, prepared: Dataset, names: list[str]) -> None:
-    """Write what is known before the training: config, specs, transform, task."""
+    """Write what is known before the training: config, provenance, specs, transform, task."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(portable(config, folder), sort_keys=False))
+    document = portable(config, folder)
+    (folder / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    write_json(folder / PROVENANCE, provenance(config, prepared, document))
     prepared.specs.save(folder / "specs.json")
     write_json(folder / "transform.json", prepared.transform.model_dump(mode="json"))
     write_json(folder / "task.json", {"task": prepared.layout.task, "outputs": names})

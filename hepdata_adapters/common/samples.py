@@ -86,6 +86,7 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
     ]
     lines += [f"  NOTE: {note.text}" for note in prepared.remarks]
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
+    lines += [f"  read {name}: {found}" for name, found in _namesakes(prepared).items()]
     return lines
 
 
@@ -97,6 +98,16 @@ def few(names: Sequence[str], most: int) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _namesakes(prepared: Dataset) -> dict[str, str]:
+    """The branches in use that are not alone in having their name."""
+    return {
+        name: found.describe()
+        for file in prepared.manifest.files
+        for name in file.preparation.needs(prepared.layout.branches)
+        if (found := file.schema.get(name)) and found.namesakes > 1
+    }
 
 
 def _shapes(prepared: Dataset) -> str:

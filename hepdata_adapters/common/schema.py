@@ -44,7 +44,9 @@ class Branch:
         """A short form for people, such as ``float32[]``."""
         if not self.readable:
             return f"{self.typename or 'unknown type'} (not read)"
-        return self.dtype + {"jagged": "[]", "array": f"[{self.size}]"}.get(self.kind, "")
+        shape = {"jagged": "[]", "array": f"[{self.size}]"}.get(self.kind, "")
+        first = f" (the first of {self.namesakes} of this name)" if self.namesakes > 1 else ""
+        return f"{self.dtype}{shape}{first}"
 
 
 Schema = dict[str, Branch]

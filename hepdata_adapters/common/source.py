@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +27,6 @@ class Opened:
     file: FileInfo
     directory: Any
     tree: Any
-
-    def check(self, *, ask: bool = True) -> None:
-        """Raise ReplacedError if the file is no longer the one that was opened.
-
-        ask: the server of a remote file too, see `RemoteSource.change`.
-        """
-        change = self.directory.file.source.change(ask=ask)
-        if change:
-            raise ReplacedError(change, file=self.file.url)
 
 
 class Source:
@@ -72,9 +62,8 @@ class Source:
 
     def check(self) -> None:
         """Raise ReplacedError if a file in use is not what it was. For the end of each pass."""
-        for opened in self._open.values():
-            with reading(file=opened.file.url):
-                opened.check()
+        for opened in list(self._open.values()):
+            self._check(opened)
 
     def close(self) -> None:
         """Close all files and forget all units."""
@@ -113,12 +102,10 @@ class Source:
         try:
             columns = _read(opened.tree, branches, start, stop, file)
         except FileError:
-            # what looks like damage may be another file, and a broken handle serves no second try
-            self._open.pop((file.url, file.tree), None)
-            with closing(opened.directory):
-                opened.check(ask=False)
+            self._check(opened, ask=False)  # what looks like damage may be another file
+            self._drop(opened)  # a broken handle serves no second try
             raise
-        opened.check(ask=False)
+        self._check(opened, ask=False)
         if file.record:
             place = {"file": file.url, "tree": file.tree}
             self._records.check(file.record, columns, start, stop, place)
@@ -152,10 +139,25 @@ class Source:
             raise
         self._open[name] = opened
         while len(self._open) > self._max_open:
-            _, oldest = self._open.popitem(last=False)
-            with closing(oldest.directory):
-                oldest.check(ask=False)
+            oldest = next(iter(self._open.values()))
+            self._check(oldest, ask=False)
+            self._drop(oldest)
         return opened
+
+    def _check(self, opened: Opened, *, ask: bool = True) -> None:
+        """Raise ReplacedError, and close the file, if it is no longer the one that was opened.
+
+        ask: the server of a remote file too, see `RemoteSource.change`.
+        """
+        with reading(file=opened.file.url):
+            change = opened.directory.file.source.change(ask=ask)
+        if change:
+            self._drop(opened)
+            raise ReplacedError(change, file=opened.file.url)
+
+    def _drop(self, opened: Opened) -> None:
+        self._open.pop((opened.file.url, opened.file.tree), None)
+        opened.directory.close()
 
 
 def _read(tree: Any, branches: Sequence[Branch], start: int, stop: int, file: FileInfo) -> Columns:
