@@ -212,3 +212,52 @@ def test_all_events_are_said_to_be_delivered_where_one_would_train(prepared, tmp
     path: Path = write_events(tmp_path / "unlabelled.root", 30)
     RootIterableDataset(prepare(str(path), {"features": ["MET"]}, progress=False))
     assert capsys.readouterr().err == ""
+
+
+# --- tf.data ---------------------------------------------------------------------------------
+
+
+def test_iterators_of_tensorflow_get_all_events_each(prepared, capsys):
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    from hepdata_adapters.tf import root_dataset
+
+    batches = root_dataset(prepared, batch_size=10)
+    assert "all 120 events are delivered" in capsys.readouterr().err
+    pairs = list(zip(batches, batches, strict=True))
+    for side in range(2):
+        found = [tuple(e) for pair in pairs for e in pair[side]["event"].numpy().tolist()]
+        assert len({*found}) == EVENTS
+    with pytest.raises(ConfigError, match=r"RootSource\(source.prepared, batch_size=…\)"):
+        batches.source.batch_size = 20
+
+
+def test_a_keras_fit_that_goes_on_follows_its_epochs(prepared):
+    keras = pytest.importorskip("keras", reason="TensorFlow is not installed")
+    from hepdata_adapters.tf import root_dataset
+
+    class Note(keras.Model):
+        def train_step(self, data):
+            seen.append(data["event"].numpy().tolist())
+            return {"batches": float(len(seen))}
+
+        def call(self, x):
+            return x
+
+    def fitted(first: int, last: int) -> list[Any]:
+        seen.clear()
+        options: Any = {"batch_size": 10, "split": "train", "progress": False}
+        train = root_dataset(prepared, **options)
+        follow = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: train.source.set_epoch(epoch)
+        )
+        model = Note()
+        model.compile(run_eagerly=True)
+        model.fit(train, initial_epoch=first, epochs=last, callbacks=[follow], shuffle=False,
+                  verbose=0)  # fmt: skip
+        return list(seen)
+
+    seen: list[Any] = []
+    whole = fitted(0, 3)
+    assert len(whole) == 27
+    assert whole[:9] != whole[9:18]
+    assert fitted(2, 3) == whole[18:]
