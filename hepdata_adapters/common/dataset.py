@@ -30,6 +30,7 @@ from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.transform.assemble import assemble
 from hepdata_adapters.common.transform.pipeline import Transform
 
+EXACT_IN_FLOAT32 = 2**24  # all whole numbers up to here
 MAX_GROUPS = 64
 Batch = dict[str, NDArray[Any]]
 
@@ -215,7 +216,9 @@ def label_dtype(dataset: Dataset) -> np.dtype[Any]:
     if dataset.layout.task != "regression":
         return np.dtype(np.int64)
     dtypes = [dataset.specs.branches[name].dtype for name in dataset.layout.labels]
-    return np.result_type(np.float32, *dtypes)
+    constants = [s.label for s in dataset.config.samples if isinstance(s.label, int | float)]
+    beyond = any(abs(number) > EXACT_IN_FLOAT32 for number in constants)
+    return np.result_type(np.float64 if beyond else np.float32, *dtypes)
 
 
 def check_split(split: str | None) -> None:

@@ -23,6 +23,7 @@ from hepdata_adapters.common.stream import EventStream
 from hepdata_adapters.common.targets import check_classes
 
 BATCH = 8192
+TINY = float(np.finfo(np.float64).tiny)
 Metrics = dict[str, float]
 
 
@@ -107,8 +108,10 @@ def metrics_of(scored: Scored, task: Task, num_classes: int) -> Metrics:
     check_classes(label, task, num_classes)
     metrics: Metrics = {"events": len(label)}
     if task == "regression":
+        scores, label = scores.astype(np.float64), label.astype(np.float64)
         weight, errors = scored.weight, (scores - label) ** 2
-        total = max(float(np.abs(weight).sum()), np.finfo(np.float64).tiny)
+        weight = weight / max(float(np.abs(weight).max()), TINY)  # so that no sum overflows
+        total = max(float(np.abs(weight).sum()), TINY)
         metrics["mse"] = float(mean_squared_error(label, scores))
         metrics["mae"] = float(mean_absolute_error(label, scores))
         metrics["loss"] = float((errors * weight).sum() / total)
