@@ -18,7 +18,6 @@ from hepdata_adapters.cli.frameworks import load_run  # noqa: E402
 from hepdata_adapters.cli.main import main  # noqa: E402
 from hepdata_adapters.common.errors import ConfigError  # noqa: E402
 from hepdata_adapters.common.source import Source  # noqa: E402
-from tests.conftest import EXAMPLES  # noqa: E402
 from tests.samples import write_events  # noqa: E402
 
 SPLITS = ("train", "validation", "test")
@@ -66,20 +65,6 @@ def raw_columns(path: Path, run: Any) -> Any:
     file = scan_inputs([str(path)], run.transform).files[0]
     with Source([branch.name for branch in run.transform.branches]) as source:
         return source.read(file, 0, file.entries)
-
-
-def test_both_frameworks_agree_on_the_tth_sample(tmp_path):
-    document = yaml.safe_load((EXAMPLES.parent / "tth" / "config.yaml").read_text())
-    for sample in document["samples"]:
-        sample["files"] = str(EXAMPLES / Path(sample["files"]).name)
-    document["training"]["epochs"] = 6
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(document))
-    metrics = {name: fit(config, tmp_path / name, f"framework={name}") for name in ("torch", "tf")}
-    assert metrics["torch"]["test"]["events"] == metrics["tf"]["test"]["events"]
-    assert abs(metrics["torch"]["test"]["auc"] - metrics["tf"]["test"]["auc"]) < 0.02
-    assert metrics["tf"]["test"]["auc"] > 0.88
-    assert load_run(tmp_path / "torch").transform == load_run(tmp_path / "tf").transform
 
 
 def test_the_run_folder_and_what_uses_it(trained, copied, tmp_path, capsys):
