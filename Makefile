@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 FRAMEWORK ?= torch
+# processes that share the tests out by file; each computes with one thread
+JOBS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
@@ -15,7 +17,8 @@ demo: $(VENV)/demo-$(FRAMEWORK).stamp ## Train, export and serve a ttH classifie
 	@$(BIN)/python examples/tth/demo.py demo --framework $(FRAMEWORK)
 
 test: $(VENV)/test.stamp lint ## Lint, type-check and run all tests: what CI runs.
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q \
+		-n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 nightly: $(VENV)/test.stamp ## The properties of the plan with 10,000 new examples each.
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q tests/test_plan.py tests/test_plan_scale.py

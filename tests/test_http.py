@@ -80,7 +80,7 @@ def test_retry_after_is_honoured(server: HttpServer):
     server.fail((429, {"Retry-After": "1"}))
     start = time.monotonic()
     opened(server)
-    assert 1 <= time.monotonic() - start < 3
+    assert time.monotonic() - start >= 1
 
 
 def test_retry_after_is_honoured_within_bounds():
