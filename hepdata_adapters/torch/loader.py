@@ -150,7 +150,7 @@ class RootLoader(DataLoader[TensorBatch]):
             worker.kill()
         for worker in workers:
             worker.join()
-            _remove_shared_memory(worker)
+            remove_shared_memory(worker.pid)
         batches._shutdown_workers()  # its queues and threads
         self._iterator = None  # the next pass starts new workers
         raise WorkerError(
@@ -165,8 +165,8 @@ class RootLoader(DataLoader[TensorBatch]):
         return f"worker {number} of {self.num_workers} (pid {worker.pid}) {how}; {place}"
 
 
-def _remove_shared_memory(worker: BaseProcess) -> None:
-    """Unlink what a process that was killed made for a batch and had no time to unlink."""
-    for path in Path("/dev/shm").glob(f"torch_{worker.pid}_*"):  # noqa: S108
+def remove_shared_memory(pid: int | None) -> None:
+    """Unlink what a process that is killed made for a batch and had no time to unlink."""
+    for path in Path("/dev/shm").glob(f"torch_{pid}_*"):  # noqa: S108
         with suppress(OSError):
             path.unlink()

@@ -22,6 +22,7 @@ from hepdata_adapters.common.errors import (
     MissingExtraError,
     WorkerError,
 )
+from hepdata_adapters.common.parent import end_with_parent
 from hepdata_adapters.common.specs.parts import Part, Summary, summary_of
 
 PARTS_AHEAD = 4  # of each worker: sent out, or done and waiting for an earlier one
@@ -134,7 +135,9 @@ def _executor(workers: Workers) -> Iterator[tuple[Executor, int]]:
         return
     # not fork: clients of remote files have threads, which a fork does not copy
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers.processes, mp_context=context)
+    pool = ProcessPoolExecutor(
+        workers.processes, mp_context=context, initializer=end_with_parent
+    )
     try:
         yield pool, workers.processes
     finally:
