@@ -71,11 +71,11 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     [
         (LOADER, "ours", signal.SIGKILL),
         (LOADER, "ours", signal.SIGTERM),
-        (LOADER, "spawn", signal.SIGKILL),
+        (LOADER, "forkserver", signal.SIGKILL),
         (LOADER, "fork", signal.SIGKILL),
         (SPECS, "pool", signal.SIGKILL),
     ],
-    ids=["ours-kill", "ours-term", "spawn", "fork", "specs"],
+    ids=["ours-kill", "ours-term", "forkserver", "fork", "specs"],
 )
 def test_all_that_a_process_started_ends_with_it(file, tmp_path, script, start, end):
     path = tmp_path / "script.py"

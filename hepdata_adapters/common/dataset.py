@@ -26,6 +26,7 @@ from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.transform.assemble import assemble
 from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.writing import Cache
 
 MAX_GROUPS = 64
 Batch = dict[str, NDArray[Any]]
@@ -33,7 +34,10 @@ Batch = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Everything known about a dataset before its events are read: pickles into workers."""
+    """Everything known about a dataset before its events are read: pickles into workers.
+
+    not_kept: the cache folder, once for each file that could not be written to it.
+    """
 
     config: DatasetConfig
     manifest: Manifest
@@ -41,6 +45,7 @@ class Dataset:
     specs: Specs
     transform: Transform
     counts: Counts | None = None
+    not_kept: tuple[str, ...] = ()
 
     @classmethod
     def prepare(
@@ -57,25 +62,27 @@ class Dataset:
         """
         manifest = scan(config)
         layout = resolve(config, manifest)
+        kept = Cache(cache or cache_folder())
         if specs is None:
-            specs = cached_specs(config, manifest, layout, cache, progress)
+            specs = cached_specs(config, manifest, layout, kept, progress)
         else:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
         built = transform or assemble(layout, manifest, specs)
-        folder = cache or cache_folder()
-        config = normalised(config, manifest, folder)
+        config = normalised(config, manifest, kept)
         counts = None
         if config.sampling.changes_composition:
-            counts = cached_counts(config, manifest, layout, folder, specs.hash)
+            counts = cached_counts(config, manifest, layout, kept, specs.hash)
             composition(counts, config.sampling)  # refuses what cannot be had, at once
-        return cls(config, manifest, layout, specs, built, counts)
+        return cls(config, manifest, layout, specs, built, counts, tuple(kept.faults))
 
     def notes(self) -> Ledger:
         """What the ledger says of the dataset itself, before any event is delivered."""
         ledger = Ledger()
         for file in self.manifest.empty:
             ledger.add("files without events", 1, f"{file.url}:{file.tree}")
+        for folder in self.not_kept:
+            ledger.add("files not kept in the cache", 1, folder)
         for branch in self.layout.excluded:
             ledger.add("branches excluded", 1, branch)
         for number, file in enumerate(self.manifest.files):

@@ -18,6 +18,7 @@ from hepdata_adapters.common.factory import load_factory
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.run import num_outputs, output_names, save_inputs
 from hepdata_adapters.common.samples import describe
+from hepdata_adapters.common.writing import check_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +118,10 @@ class EpochLog:
 
 
 def _claim(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
             raise ConfigError(f"{folder} is not empty: name another folder or say --overwrite")
         if not (folder / "config.yaml").is_file():
             raise ConfigError(f"{folder} is not a run folder, so it is not overwritten")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)

@@ -135,9 +135,7 @@ def _executor(workers: Workers) -> Iterator[tuple[Executor, int]]:
         return
     # not fork: clients of remote files have threads, which a fork does not copy
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        workers.processes, mp_context=context, initializer=end_with_parent
-    )
+    pool = ProcessPoolExecutor(workers.processes, mp_context=context, initializer=end_with_parent)
     try:
         yield pool, workers.processes
     finally:
