@@ -17,7 +17,9 @@ from hepdata_adapters.common.derive import scan
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.features import Layout, resolve
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.machine import available_memory
 from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.memory import buffer_of, check_memory
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.plan import Plan, PlanFile
 from hepdata_adapters.common.source import MAX_CACHED_BYTES
@@ -69,6 +71,7 @@ class Dataset:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
         built = transform or assemble(layout, manifest, specs)
+        check_memory(buffer_of(built, config.sampling, specs), available_memory())
         config = normalised(config, manifest, kept)
         counts = None
         if config.sampling.changes_composition:

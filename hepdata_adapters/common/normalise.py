@@ -52,9 +52,8 @@ def _cached_sum(sample: Sample, files: list[FileInfo], cache: Cache) -> float:
         return float(sum(file.entries for file in files))
     identity = digest([branch, [[file.uuid, file.tree, file.entries] for file in files]])
     name = f"weights-{identity[:16]}.json"
-    with suppress(
-        OSError, ValueError, KeyError, TypeError, RecursionError
-    ):  # ours: damaged ones are made anew
+    # the cache is ours: a file that is damaged is made anew
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return float(json.loads(cache.path(name).read_bytes())[identity])
     total = sum(_sum_of(sample, file) for file in files)
     cache.keep(name, lambda path: write_whole(path, json.dumps({identity: total})))

@@ -40,7 +40,7 @@ _ADVICE = {
 }
 
 
-def cannot_be_written(path: Path, error: OSError) -> FileError:
+def cannot_be_written(path: str | Path, error: OSError) -> FileError:
     """The error for a path that the system refuses to write.
 
     >>> print(cannot_be_written(Path("a.json"), OSError(errno.ENOSPC, "")))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader
 
 from hepdata_adapters.common.errors import ConfigError, WorkerError
+from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.torch.convert import TensorBatch
 
@@ -72,6 +73,7 @@ class RootLoader(DataLoader[TensorBatch]):
             raise ConfigError("a dataset of single events has no loader: give it a batch_size")
         if refused := sorted(_OF_THE_DATASET & options.keys()):
             raise ConfigError(f"the dataset decides {', '.join(refused)}: set it there")
+        check_processes("num_workers", num_workers)
         if num_workers > 0:
             options = {
                 "multiprocessing_context": "forkserver",

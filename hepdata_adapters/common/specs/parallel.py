@@ -22,6 +22,7 @@ from hepdata_adapters.common.errors import (
     MissingExtraError,
     WorkerError,
 )
+from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.parent import end_with_parent
 from hepdata_adapters.common.specs.parts import Part, Summary, summary_of
 
@@ -43,6 +44,7 @@ class Workers:
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise ConfigError(f"processes is a whole number from 1, not {self.processes}")
+        check_processes("processes", self.processes)
         if self.dask is not None and self.processes > 1:
             raise ConfigError("processes and dask exclude each other")
 
