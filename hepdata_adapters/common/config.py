@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import keyword
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -196,7 +197,7 @@ class Split(_Model):
             if self.branch is None or not self.values:
                 raise ValueError("branch and values (of each split) go together")
             listed = [value for values in self.values.values() for value in values]
-            twice = [value for number, value in enumerate(listed) if value in listed[:number]]
+            twice = [value for value, count in Counter(listed).items() if count > 1]
             if twice:
                 raise ValueError(f"values: {twice[0]} is listed twice")
         return self

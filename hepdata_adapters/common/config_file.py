@@ -35,7 +35,7 @@ from hepdata_adapters.common.feature_config import (
 )
 
 MAX_CONFIG_BYTES = 1_000_000
-MAX_DEPTH, MAX_EVENTS = 50, 200_000
+MAX_DEPTH, MAX_EVENTS, MAX_PLAIN = 50, 200_000, 10_000
 _C = TypeVar("_C", bound=BaseModel)
 _UNION = re.compile(r"literal\[|tuple\[|constrained-|function-|\w+-scaling$|float$|str$")
 
@@ -145,6 +145,8 @@ def _check_structure(text: str) -> None:
             depth -= 1
         if depth > MAX_DEPTH:
             raise yaml.YAMLError(f"it is nested more than {MAX_DEPTH} deep{event.start_mark}")
+        if isinstance(event, yaml.ScalarEvent) and not event.style and len(event.value) > MAX_PLAIN:
+            raise yaml.YAMLError(f"a value without quotes is too long{event.start_mark}")
         if number > MAX_EVENTS:
             raise yaml.YAMLError(f"it has more than {MAX_EVENTS:,} keys and values")
 
@@ -211,7 +213,7 @@ def _in_a_file(name: object) -> bool:
     return isinstance(name, str) and name.rpartition(":")[0].endswith(".py")
 
 
-def _reasons(error: ValidationError, shown: int = 20) -> list[str]:
+def _reasons(error: ValidationError, shown: int = 10) -> list[str]:
     """Each fault in the words of the config; what merely follows from another is left out."""
     faults = [(_place(fault), fault) for fault in map(dict, error.errors(include_url=False))]
     follow = {place[:end] for place, _ in faults for end in range(len(place))}
