@@ -73,7 +73,7 @@ def expand(name: str) -> list[str]:
     """
     if is_remote(name) or not glob.has_magic(name) or Path(name).exists():
         return [name]
-    found = sorted(glob.glob(name, recursive=True))
+    found = matches(name)
     if not found:
         raise FileError("no file matches this pattern", file=name)
     return found
