@@ -32,8 +32,8 @@ def mend_counters(trainer: Any, length: int) -> None:
     """
     loop = trainer.fit_loop
     epochs, batches = loop.epoch_progress, loop.epoch_loop.batch_progress
-    if epochs.current.processed < epochs.current.started:
-        return  # stopped in the middle, which Lightning knows
+    if not batches.current.completed or epochs.current.processed < epochs.current.started:
+        return  # fresh, or stopped in the middle, which Lightning knows
     both = epochs.current, epochs.total
     if batches.current.completed < _limited(length, trainer.limit_train_batches):
         for counter in both:
