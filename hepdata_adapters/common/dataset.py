@@ -196,7 +196,9 @@ def label_dtype(dataset: Dataset) -> np.dtype[Any]:
     if dataset.layout.task != "regression":
         return np.dtype(np.int64)
     dtypes = [dataset.specs.branches[name].dtype for name in dataset.layout.labels]
-    return np.result_type(np.float32, *dtypes)
+    fixed = [s.label for s in dataset.config.samples if isinstance(s.label, int | float)]
+    rounded = any(number % 1 == 0 and np.float32(number) != number for number in fixed)
+    return np.result_type(np.float64 if rounded else np.float32, *dtypes)
 
 
 def check_split(split: str | None) -> None:

@@ -24,7 +24,7 @@ The command line turns ``ConfigError`` into exit code 2 and all others into exit
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypedDict, Unpack
 
 
@@ -61,6 +61,17 @@ _EXTRAS = {
     "distributed": "dask",
     "sklearn": "torch",
 }
+
+
+def refuse_change(owner: object, name: str, fixed: Collection[str], advice: str) -> None:
+    """Raise ConfigError where an attribute is set again that was read once and for all.
+
+    For ``__setattr__``, so that no change is ever without effect. fixed: names of such attributes.
+
+    >>> refuse_change(Exception(), "batch_size", {"batch_size"}, "make a new one")
+    """
+    if name in fixed and name in vars(owner):
+        raise ConfigError(f"{name} of a {type(owner).__name__} cannot be changed: {advice}")
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:

@@ -15,6 +15,7 @@ from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.transform.build import notes
 
 Samples = (
@@ -82,6 +83,17 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
     ]
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
     return lines
+
+
+def tell_split(prepared: Dataset, split: SplitName | None) -> None:
+    """Say on standard error that all events are delivered, where one would train on a part."""
+    held = sum(prepared.events(name) for name in SPLITS if name != "train")
+    if split is None and prepared.layout.task and held:
+        print(
+            f"all {prepared.events(None):,} events are delivered, with the {held:,} of validation "
+            f"and test; to train, say split='train'",
+            file=sys.stderr,
+        )
 
 
 def _shapes(prepared: Dataset) -> str:
