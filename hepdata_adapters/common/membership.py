@@ -46,6 +46,17 @@ def member_codes(
     return codes
 
 
+def refused_events(
+    layout: Layout, codes: NDArray[np.int64], columns: Mapping[str, Column]
+) -> list[int]:
+    """Of the selected events, those that each drop of the layout refuses.
+
+    An event that several refuse counts in each, other than in the ``codes`` of `member_codes`.
+    """
+    selected = codes != NOT_SELECTED
+    return [int((selected & _leaves_out(drop, columns)).sum()) for drop in layout.drops]
+
+
 def _leaves_out(drop: Drop, columns: Mapping[str, Column]) -> NDArray[np.bool_]:
     """Events that a policy leaves out, ``(n,)``."""
     column = columns[drop.branch]

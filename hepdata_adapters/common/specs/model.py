@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.specs.binding import Binding, FileRecord
+from hepdata_adapters.common.specs.identities import Seen
+from hepdata_adapters.common.specs.separation import Shapes
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 from hepdata_adapters.common.split import SPLITS, SplitName
@@ -67,10 +69,11 @@ class Specs(Sparse):
 
     Small JSON, reusable as long as the data is the same; see `verify`. classes: the statistics of
     each class by its label, where all classes weigh the same in ``branches``. sampled: how much
-    was read, if not all.
+    was read, if not all. identities: a sample of those of the events, for `identities.repeats`.
+    shapes: coarse distributions of the features by class.
     """
 
-    optional = ("classes", "sampled")
+    optional = ("classes", "sampled", "identities", "shapes")
 
     format: Literal["hepdata-specs"] = "hepdata-specs"
     version: Literal[1] = 1
@@ -79,6 +82,8 @@ class Specs(Sparse):
     branches: dict[str, BranchStatistics]
     classes: dict[str, ClassStatistics] = Field(default={})
     sampled: Sampled | None = None
+    identities: tuple[Seen, ...] = ()
+    shapes: Shapes = Field(default={})
     checksum: str = ""
 
     @classmethod
