@@ -24,6 +24,7 @@ EVERYTHING = ""
 """The class of events that have none: without labels, and in a regression."""
 BEYOND = f"{MOST} and above"
 NO_CLASS = "no class number"
+LARGEST = float(np.finfo(np.float64).max)
 
 
 class Tally(Sparse):
@@ -47,7 +48,7 @@ class Tally(Sparse):
         """Both together."""
         return Tally(
             events=self.events + other.events,
-            weight=None if self.weight is other.weight is None else self.sum + other.sum,
+            weight=None if self.weight is other.weight is None else _held(self.sum + other.sum),
             unweighable=self.unweighable + other.unweighable,
         )
 
@@ -88,7 +89,7 @@ def census_of(
             own = (names == name) & (codes == code)
             found.setdefault(name, {})[SPLITS[code]] = Tally(
                 events=int(own.sum()),
-                weight=None if branch is None else float(weights[own & finite].sum()),
+                weight=None if branch is None else _sum(weights[own & finite]),
                 unweighable=int((own & ~finite).sum()),
             )
     return found
@@ -112,3 +113,13 @@ def _name(value: float) -> str:
 
 def _flat(column: Column) -> NDArray[np.generic]:
     return column.content if isinstance(column, Jagged) else column
+
+
+def _sum(values: NDArray[np.float64]) -> float:
+    with np.errstate(over="ignore"):
+        return _held(float(values.sum()))
+
+
+def _held(total: float) -> float:
+    """JSON has no infinity."""
+    return min(max(total, -LARGEST), LARGEST)

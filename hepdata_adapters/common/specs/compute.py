@@ -13,6 +13,7 @@ from hepdata_adapters.common.errors import ConfigError, DataError, SpecsError
 from hepdata_adapters.common.features import Layout, manifest_branch, resolve
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
+from hepdata_adapters.common.same_events import check_identity
 from hepdata_adapters.common.specs.binding import Binding
 from hepdata_adapters.common.specs.merge import combined, merged_classes
 from hepdata_adapters.common.specs.model import ClassStatistics, Sampled, Specs
@@ -81,6 +82,7 @@ def specs_of(
 ) -> Specs:
     """`compute_specs` for a manifest that is there already."""
     specs = partial_specs(config, manifest, layout, progress, workers=workers, fraction=fraction)
+    check_identity(config.split, specs)
     if specs.events("train") == 0:
         raise DataError(
             f"the training split is empty ({specs.summary()}): {_MORE_TRAINING[config.split.way]}"

@@ -126,9 +126,7 @@ def summed(seen: Iterable[Seen]) -> tuple[Seen, ...]:
     return tuple(Seen(*place, found[place]) for place in sorted(found))
 
 
-def of_files(
-    seen: Iterable[Seen], numbers: Mapping[int, int], entries: int
-) -> tuple[Seen, ...]:
+def of_files(seen: Iterable[Seen], numbers: Mapping[int, int], entries: int) -> tuple[Seen, ...]:
     """With other file numbers, and what is in the sample of ``entries`` only."""
     limit = sample_limit(entries)
     return summed(
@@ -197,4 +195,3 @@ def _alike(one: Seen, other: Seen) -> bool:
 
 def _plus(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return one[0] + other[0], one[1] + other[1]
-

@@ -115,9 +115,7 @@ def parts_of(
             )  # fmt: skip
 
 
-def census_identity(
-    config: DatasetConfig, manifest: Manifest, layout: Layout
-) -> tuple[str, ...]:
+def census_identity(config: DatasetConfig, manifest: Manifest, layout: Layout) -> tuple[str, ...]:
     """The branches that tell events apart, whatever decides their split; none for entry numbers."""
     if config.split.way in ("fractions", "folds"):
         return layout.identity

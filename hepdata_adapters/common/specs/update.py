@@ -60,6 +60,4 @@ def update_specs(
     place = {file.place: number for number, file in enumerate(files)}
     numbers = {number: place[file.place] for number, file in enumerate(specs.binding.files)}
     seen = of_files(specs.identities, numbers, manifest.entries)
-    return specs.model_copy(
-        update={"binding": binding, "hash": binding.hash(), "identities": seen}
-    )
+    return specs.model_copy(update={"binding": binding, "hash": binding.hash(), "identities": seen})
