@@ -469,8 +469,12 @@ def test_predict_writes_one_row_an_event_in_input_order(call, project, tmp_path,
     path = tmp_path / f"scores.{kind}"
     answer = call("predict", project / "run", *files, "-o", path)
     assert answer.code == 0
-    assert answer.out == f"{path}: 550 events\n"
     rows = rows_of(path)
+    split = dict(zip(*np.unique(rows["split"].astype(str), return_counts=True), strict=True))
+    assert answer.out == (
+        f"{path}: 550 events, 550 scored (train {split['train']}, validation "
+        f"{split['validation']}, test {split['test']}); the model was trained on those of train\n"
+    )
     assert rows["file"].tolist() == [0] * 250 + [1] * 300
     assert rows["entry"].tolist() == [*range(250), *range(300)]
     assert rows["score"].dtype == np.float32

@@ -42,7 +42,7 @@ def member_codes(
     if selection is not None:
         codes = np.where(selection.selects(columns), codes, NOT_SELECTED)
     for number, drop in enumerate(layout.drops):
-        codes = np.where((codes >= 0) & _leaves_out(drop, columns), DROPPED - number, codes)
+        codes = np.where((codes >= 0) & leaves_out(drop, columns), DROPPED - number, codes)
     return codes
 
 
@@ -54,10 +54,10 @@ def refused_events(
     An event that several refuse counts in each, other than in the ``codes`` of `member_codes`.
     """
     selected = codes != NOT_SELECTED
-    return [int((selected & _leaves_out(drop, columns)).sum()) for drop in layout.drops]
+    return [int((selected & leaves_out(drop, columns)).sum()) for drop in layout.drops]
 
 
-def _leaves_out(drop: Drop, columns: Mapping[str, Column]) -> NDArray[np.bool_]:
+def leaves_out(drop: Drop, columns: Mapping[str, Column]) -> NDArray[np.bool_]:
     """Events that a policy leaves out, ``(n,)``."""
     column = columns[drop.branch]
     if drop.length is not None:

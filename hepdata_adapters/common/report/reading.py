@@ -66,12 +66,8 @@ def training_blocks(dataset: Dataset, wanted: list[int]) -> Iterator[Block]:
         sample = config.samples[file.sample]
         own = [name for name in (sample.label, sample.weight.branch) if isinstance(name, str)]
         counted = dataset.transform.objects_counted
-        names = [
-            *dataset.transform.columns,
-            *counted,
-            *own,
-            *deciding_branches(layout, file.sample),
-        ]
+        used_names = [*dataset.transform.columns, *counted]
+        names = [*used_names, *own, *deciding_branches(layout, file.sample)]
         counts = dataset.specs.counts(number, "train").tolist()
         with Source(names) as source:
             for unit, events in enumerate(counts):
