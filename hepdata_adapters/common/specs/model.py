@@ -160,6 +160,20 @@ class Specs(Sparse):
         """Events of a split (or all) over all files."""
         return sum(int(self.counts(i, split).sum()) for i in range(len(self.binding.files)))
 
+    def left_out(self, reason: str) -> tuple[int, int]:
+        """Events that a drop of the binding refuses, and all that the selections let pass.
+
+        (0, all) for a reason that is none of its drops.
+        """
+        drops, files = self.binding.drops, self.binding.files
+        every = self.events() + sum(sum(file.dropped) for file in files)
+        if reason not in drops:
+            return 0, every
+        number = drops.index(reason)
+        # older specs know of each event only the first drop that refused it
+        counts = [file.refused or file.dropped for file in files]
+        return sum(found[number] for found in counts if found), every
+
     def summary(self) -> str:
         """One line: files, events and how they are split."""
         parts = ", ".join(f"{name} {self.events(name):,}" for name in SPLITS)
