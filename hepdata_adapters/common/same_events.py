@@ -93,7 +93,8 @@ def identity_notes(config: DatasetConfig, manifest: Manifest, specs: Specs) -> I
         yield (
             "events with the identity of others in a file", other,
             f"{about}{sum(other.values()):,} of {specs.events():,} events have the identity of "
-            f"another event of the same file, with other values ({_most(other)}): rows of one "
+            f"another event of the same file, with other values or values not compared "
+            f"({_most(other)}): rows of one "
             f"event, or numbers that begin anew" + (
                 ", which fall into the same split together; if they are different events, "
                 "split: {identity: entry} (in Python split_by={'identity': 'entry'}) tells them "

@@ -24,7 +24,7 @@ SAMPLE = 1024
 """Identities in the sample, at most and on average; all of them where there are no more."""
 SMALLEST = 256
 """Hashes that tell how many different ones a file has: exactly below, to 6 % above."""
-READ_OF_EACH = 16
+READ_OF_EACH = 256
 """Events of one identity in a unit whose values are read: there may be thousands."""
 UNKNOWN = 0
 """The fingerprint of an event whose values were not read."""
@@ -164,7 +164,7 @@ def repeats(seen: Iterable[Seen]) -> Repeats:
         files = sorted({one.file for one in found})
         for file in files:
             own = [one for one in found if one.file == file]
-            same = sum(one.events - 1 for one in own)
+            same = sum(one.events - 1 for one in own if one.fingerprint != UNKNOWN)
             every = sum(one.events for one in own) - 1
             if every:
                 within[file] = _plus(within.get(file, (0, 0)), (same, every))
