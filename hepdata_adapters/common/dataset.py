@@ -20,7 +20,9 @@ from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
+from hepdata_adapters.common.notes import Note, notes_of
 from hepdata_adapters.common.plan import Plan, PlanFile
+from hepdata_adapters.common.same_events import check_identity
 from hepdata_adapters.common.source import MAX_CACHED_BYTES
 from hepdata_adapters.common.specs.compute import Progress, binding_of, cache_folder, cached_specs
 from hepdata_adapters.common.specs.model import Specs
@@ -64,6 +66,7 @@ class Dataset:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
             specs = specs.read_here(wanted)
+        check_identity(config.split, specs)
         built = transform or assemble(layout, manifest, specs)
         folder = cache or cache_folder()
         config = normalised(config, manifest, folder)
@@ -79,8 +82,13 @@ class Dataset:
         ledger = Ledger()
         for file in self.manifest.empty:
             ledger.add("files without events", 1, f"{file.url}:{file.tree}")
+        for branch in self.layout.columns:
+            ledger.add("branches used as features", 1, branch)
         for branch in self.layout.excluded:
             ledger.add("branches excluded", 1, branch)
+        for note in self.remarks:
+            for place, count in note.counts.items():
+                ledger.add(note.kind, count, place)
         for number, file in enumerate(self.manifest.files):
             dropped = self.specs.binding.files[number].dropped
             for reason, events in zip(self.specs.binding.drops, dropped, strict=True):
@@ -88,6 +96,11 @@ class Dataset:
             rejected = file.entries - int(self.specs.counts(number, None).sum()) - sum(dropped)
             ledger.add("events not selected", rejected, self.config.samples[file.sample].name)
         return ledger
+
+    @cached_property
+    def remarks(self) -> list[Note]:
+        """What people should know before they believe a number that comes of these events."""
+        return notes_of(self.config, self.manifest, self.layout, self.specs)
 
     def last_read(self, ledger: SharedLedger, pid: int) -> str:
         """What a process read last, in words: for the error that tells of its death."""

@@ -39,6 +39,7 @@ from hepdata_adapters.common.transform.pipeline import Transformed
 
 PADDING_EVENT = -1
 COUNTS = "counts"  # of the ledger; never delivered
+OBJECTS = "objects"  # before and after cuts; become part of the counts
 LEDGER_SECONDS = 0.5
 
 
@@ -71,6 +72,8 @@ class EventStream:
     def __init__(self, dataset: Dataset, split: SplitName | None) -> None:
         import_functions(dataset.config.scaling_functions)  # in a worker process nobody has
         self.dataset, self.split = dataset, split
+        self._objects = dataset.transform.objects_counted
+        self._counted = (*dataset.transform.counted, *self._objects.values())
         self._sources: dict[tuple[str, ...], Source] = {}
         self._reading: NDArray[np.int64] | None = None  # note for those who find us dead
 
@@ -132,7 +135,7 @@ class EventStream:
             parts.append(self._padding(share.padding))
         events = concatenate_all(parts)
         counts = np.asarray(events.pop(COUNTS))
-        ledger.add_counts(counts, self.dataset.transform.counted)
+        ledger.add_counts(counts, self._counted)
         ledger.add("events delivered", share.last - share.first)
         ledger.add("padding rows for equal ranks", share.padding)
         ledger.add("events repeated for equal ranks", len(share.wrapped))
@@ -162,7 +165,7 @@ class EventStream:
         batch |= {
             "weight": np.zeros(rows, np.float64),
             "event": np.full((rows, 2), PADDING_EVENT, np.int64),
-            COUNTS: np.zeros((rows, len(transform.counted)), np.int32),
+            COUNTS: np.zeros((rows, len(self._counted)), np.int32),
         }
         if self.dataset.layout.task:
             batch["label"] = np.zeros(rows, label_dtype(self.dataset))
@@ -174,7 +177,8 @@ class EventStream:
         columns = concatenate_all([features for _, features in parts])
         events = np.asarray(merged["event"])
         made = self._transformed(columns, events)
-        return merged | made.arrays | {COUNTS: made.counts}
+        counts = np.concatenate([made.counts, np.asarray(merged.pop(OBJECTS))], axis=1)
+        return merged | made.arrays | {COUNTS: counts}
 
     def _part(self, part: UnitRange) -> tuple[Columns, Columns]:
         """The targets and the feature columns of a unit range."""
@@ -200,6 +204,7 @@ class EventStream:
                 np.int64
             ),
             "weight": weight,
+            OBJECTS: self._object_counts(columns, rows),
         }
         if task:
             targets["label"] = labels_of(
@@ -207,6 +212,12 @@ class EventStream:
             )
         features = {name: columns[name] for name in dataset.transform.columns}
         return targets, take_all(features, rows)
+
+    def _object_counts(self, columns: Columns, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """What the cuts on objects did to each event, ``(n, 2 groups)``."""
+        counts = [np.asarray(columns[name])[rows] for name in self._objects]
+        return np.stack(counts, axis=1).astype(np.int32) if counts else np.zeros(
+            (len(rows), 0), np.int32)  # fmt: skip
 
     def _copies(
         self, file: FileInfo, columns: Columns, rows: NDArray[np.int64], start: int
@@ -255,7 +266,8 @@ class EventStream:
         dataset = self.dataset
         branches = file_branches(dataset.config, dataset.manifest, dataset.layout, file)
         deciding = deciding_branches(dataset.layout, file.sample)
-        names = tuple(dict.fromkeys([*(branch.name for branch in branches), *deciding]))
+        read = [*(branch.name for branch in branches), *deciding, *self._objects]
+        names = tuple(dict.fromkeys(read))
         if names not in self._sources:
             own = {
                 (

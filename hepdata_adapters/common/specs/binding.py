@@ -12,6 +12,7 @@ from hepdata_adapters.common.config import DatasetConfig, Sample, Split
 from hepdata_adapters.common.features import Layout
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.specs.census import Census
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.split import SplitName, split_of_file
 
@@ -24,11 +25,12 @@ class FileRecord(Sparse):
     content: digest of what the tree holds. size, state: of this copy, for those who want to know
     what was read; see `Content`. units: boundaries of the entry ranges. counts: events of each
     split in each unit, those that pass the selection. dropped: events that each of the binding's
-    drops leaves out. weighting: what weighs its events in the statistics, empty if they all weigh
-    the same.
+    drops leaves out; refused: those that each would leave out without the others. weighting: what
+    weighs its events in the statistics, empty if they all weigh the same. target: label and weight
+    of its events, which the census counts by. distinct: how many events tell apart by identity.
     """
 
-    optional = ("dropped", "weighting")
+    optional = ("dropped", "refused", "weighting", "target", "census", "distinct")
 
     url: str
     tree: str
@@ -41,7 +43,16 @@ class FileRecord(Sparse):
     counts: dict[SplitName, tuple[int, ...]] = Field(default={})
     dropped: tuple[int, ...] = ()
     selection: str = ""
+    refused: tuple[int, ...] = ()
     weighting: str = ""
+    target: str = ""
+    census: Census = Field(default={})
+    distinct: int | None = Field(default=None, ge=0)
+
+    def counted_as(self, other: FileRecord) -> FileRecord:
+        """This file with all that was counted in the other one, which is the same file."""
+        counted = ("counts", "dropped", "refused", "target", "census", "distinct")
+        return self.model_copy(update={name: getattr(other, name) for name in counted})
 
     def key(self) -> tuple[str, str, int, tuple[int, ...]]:
         """What must agree; URL and state change when a file is moved or copied."""
@@ -86,6 +97,7 @@ class Binding(Sparse):
                 units=tuple(file.units.tolist()),
                 selection=config.samples[file.sample].selection or "",
                 weighting=_weighting(config.statistics, config.samples[file.sample]),
+                target=_target(config.samples[file.sample]),
             )
             for file in manifest.files
         )
@@ -115,6 +127,10 @@ class Binding(Sparse):
                 document[f"{name}s"] = [getattr(file, name) for file in self.files]
         written = self.model_dump(mode="json", include=set(self.optional))
         return digest(document | written)
+
+    def same_targets(self, wanted: Binding) -> bool:
+        """Whether the events were counted by these labels and weights."""
+        return [file.target for file in self.files] == [file.target for file in wanted.files]
 
     def differences(self, wanted: Binding) -> list[str]:
         """What keeps these specs from being those of the wanted data, in words; the files first."""
@@ -199,3 +215,9 @@ def _weighting(statistics: StatisticsOf, sample: Sample) -> str:
     if statistics == "weights":
         return json.dumps(sample.weight.model_dump(mode="json", exclude_none=True))
     return f"label {sample.label}" if statistics == "classes" else ""
+
+
+def _target(sample: Sample) -> str:
+    """What the census of a sample's events is by."""
+    label = sample.label if isinstance(sample.label, str | None) else f"{sample.label:g}"
+    return json.dumps([label, sample.weight.branch])
