@@ -6,6 +6,7 @@ run that was not interrupted, where Lightning goes on in the middle of an epoch.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -101,10 +102,8 @@ def run(prepared, folder, *, resume=False, note=None, workers=0, callbacks=(), *
             enable_model_summary=False, enable_checkpointing=saving, callbacks=[note, *callbacks],
             **{"limit_val_batches": 0} | options,
         )  # fmt: skip
-        try:
+        with contextlib.suppress(Stopped):
             trainer.fit(module, data, ckpt_path=path if resume else None, weights_only=False)
-        except Stopped:
-            pass
         if not saving and not path.exists():
             trainer.save_checkpoint(path)
     return note.seen

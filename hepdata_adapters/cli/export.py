@@ -33,9 +33,11 @@ def export(
 
     The archive holds weights, transform and golden events.
     """
+    from hepdata_adapters.common.writing import check_folder
     from hepdata_serving.from_run import export_run
 
     folder = output or run / format.value
+    check_folder(folder)
     archive = export_run(frameworks.load_run(run), folder, format.value)
     size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
     print(f"{archive}: {size:,} bytes")

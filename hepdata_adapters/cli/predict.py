@@ -38,12 +38,14 @@ def predict(
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.remote import expand, split_tree
+    from hepdata_adapters.common.writing import check_writable
 
     inputs = {Path(path).resolve() for name in files for path in expand(split_tree(name)[0])}
     if output.resolve() in inputs:
         raise ConfigError(f"{output} is one of the files to score")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")
+    check_writable(output)
     with progress_bar("predicting") as report:
         if model.startswith(("http://", "https://")):
             from hepdata_serving.predict import predict_remote

@@ -30,9 +30,11 @@ def report(
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.report import write_report
+    from hepdata_adapters.common.writing import check_writable
 
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")
+    check_writable(output)
     parsed = load_config(config, overrides)
     with progress_bar("computing specs") as advance:
         dataset = Dataset.prepare(parsed, None, config.resolve().parent / ".hepdata", advance)

@@ -60,7 +60,7 @@ def specs(
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.specs.compute import compute_specs
 
-    _refuse_existing(output, overwrite)
+    _check_output(output, overwrite)
     parsed = load_config(config, overrides)
     with progress_bar("computing specs") as report:
         found = compute_specs(parsed, report, processes=processes, dask=dask, fraction=fraction)
@@ -80,7 +80,7 @@ def merge(
     from hepdata_adapters.common.specs.merge import merge_specs
     from hepdata_adapters.common.specs.model import Specs
 
-    _refuse_existing(output, overwrite)
+    _check_output(output, overwrite)
     found = merge_specs([Specs.load(path) for path in files])
     found.save(output)
     print(f"{output}: {found.summary()}, {len(found.branches)} branches")
@@ -103,7 +103,7 @@ def update(
     from hepdata_adapters.common.specs.parallel import Workers
     from hepdata_adapters.common.specs.update import update_specs
 
-    _refuse_existing(output, overwrite)
+    _check_output(output, overwrite)
     workers = Workers(processes, dask)
     parsed, before = load_config(config, overrides), Specs.load(old)
     with progress_bar("updating specs") as report:
@@ -145,11 +145,13 @@ def diff(
         raise typer.Exit(1)
 
 
-def _refuse_existing(output: Path, overwrite: bool) -> None:
+def _check_output(output: Path, overwrite: bool) -> None:
     from hepdata_adapters.common.errors import ConfigError
+    from hepdata_adapters.common.writing import check_writable
 
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")
+    check_writable(output)
 
 
 def _show_errors(found: Specs) -> None:

@@ -24,6 +24,7 @@ from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.transform.functions import import_functions
 from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
+from hepdata_adapters.common.writing import write_whole
 
 MAX_CLASSES = 10_000
 Model = TypeVar("Model")
@@ -108,8 +109,8 @@ def _read(kind: type[_M], path: Path) -> _M:
 
 def save_inputs(folder: Path, config: RunConfig, prepared: Dataset, names: list[str]) -> None:
     """Write what is known before the training: config, specs, transform, task."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(portable(config, folder), sort_keys=False))
+    document = yaml.safe_dump(portable(config, folder), sort_keys=False)
+    write_whole(folder / "config.yaml", document)
     prepared.specs.save(folder / "specs.json")
     write_json(folder / "transform.json", prepared.transform.model_dump(mode="json"))
     write_json(folder / "task.json", {"task": prepared.layout.task, "outputs": names})
@@ -147,7 +148,7 @@ def portable(config: RunConfig, folder: Path) -> dict[str, Any]:
         home, _, function = holder[key].rpartition(":")
         if home not in copied:
             own = "model.py" if key == "factory" else f"scaling_{len(copied)}.py"
-            (folder / own).write_bytes(Path(home).read_bytes())
+            write_whole(folder / own, Path(home).read_bytes())
             copied[home] = own
         holder[key] = f"{copied[home]}:{function}"
     return document
@@ -193,4 +194,4 @@ def output_names(prepared: Dataset) -> list[str]:
 
 def write_json(path: Path, document: Any) -> None:
     """JSON with sorted keys, for people and for diffs."""
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    write_whole(path, json.dumps(document, indent=1, sort_keys=True) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +18,7 @@ from hepdata_adapters.common.specs.separation import Shapes
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 from hepdata_adapters.common.split import SPLITS, SplitName
+from hepdata_adapters.common.writing import write_whole
 
 __all__ = ["Binding", "ClassStatistics", "FileRecord", "Sampled", "Specs"]
 
@@ -117,17 +117,12 @@ class Specs(Sparse):
         return specs.model_copy(update={"checksum": ""})  # belongs to the file
 
     def save(self, path: str | Path) -> None:
-        """Write atomically; an existing file stays whole until the new one is complete."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write atomically; an existing file stays whole until the new one is complete.
+
+        Raises FileError where it cannot be written.
+        """
         document = self.model_dump(mode="json") | {"checksum": self._checksum()}
-        text = json.dumps(document, separators=(",", ":")) + "\n"
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
+        write_whole(path, json.dumps(document, separators=(",", ":")) + "\n")
 
     def _checksum(self) -> str:
         """SHA-256 over everything else: a changed mean must not go unnoticed."""
