@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: help demo test nightly lint sample clean
+.PHONY: help demo test nightly damage lint sample clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: $(VENV)/test.stamp lint ## Lint, type-check and run all tests: what CI run
 
 nightly: $(VENV)/test.stamp ## The properties of the plan with 10,000 new examples each.
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q tests/test_plan.py tests/test_plan_scale.py
+
+damage: $(VENV)/test.stamp ## What becomes of flipped bits, replaced files, killed processes, full disks.
+	@$(BIN)/python -m benchmarks.damage $(if $(ROOT_PYTHON),--root-python $(ROOT_PYTHON))
 
 lint: $(VENV)/test.stamp
 	@$(BIN)/ruff check .

@@ -32,7 +32,8 @@ SemLock._make_name = staticmethod(noted)
 
 if __name__ == "__main__":
     start, path = sys.argv[1:]
-    dataset = RootIterableDataset(path, features=["MET"], batch_size=16, progress=False, repeat=True)
+    options = {"features": ["MET"], "batch_size": 16, "progress": False, "repeat": True}
+    dataset = RootIterableDataset(path, **options)
     if start == "ours":
         loader = dataset.loader(num_workers=2)
     else:

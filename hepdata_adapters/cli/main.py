@@ -24,6 +24,7 @@ from hepdata_adapters.cli.schema import schema
 from hepdata_adapters.cli.serve import serve
 from hepdata_adapters.cli.specs import specs_app
 from hepdata_adapters.cli.validate import validate
+from hepdata_adapters.cli.verify import verify
 from hepdata_adapters.common.errors import ConfigError, HepDataError, missing_extra
 
 PROGRAM = "hepdata-adapters"
@@ -47,7 +48,7 @@ def options(
 
 
 COMMANDS = (
-    inspect, validate, fit, evaluate, export, promote, rollback, rollout, serve,
+    inspect, validate, verify, fit, evaluate, export, promote, rollback, rollout, serve,
     predict, convert, report, schema,
 )  # fmt: skip
 for command in COMMANDS:
@@ -59,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
     0 success, 1 a fault of the data or of the environment, 2 bad usage or a bad config,
-    130 interrupted, 143 terminated. Errors are one line on stderr; ``--debug`` anywhere shows tracebacks.
+    130 interrupted, 143 terminated. Errors are one line on stderr; ``--debug`` anywhere shows
+    tracebacks.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
@@ -88,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Terminated:
         return _fail("terminated by SIGTERM", TERMINATED)
     except Exception as error:
-        if (known := _of_the_machine(error)) is not None:
-            return _fail(known, FAULT, debug)
+        if (advice := _of_the_machine(error)) is not None:
+            return _fail(advice, FAULT, debug)
         if isinstance(error, ModuleNotFoundError) and (missing := missing_extra(error)):
             return _fail(str(missing), FAULT, debug)
         name = type(error).__name__

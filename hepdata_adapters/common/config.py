@@ -43,6 +43,7 @@ from hepdata_adapters.common.feature_config import (
 
 Task = Literal["binary", "multiclass", "regression"]
 Framework = Literal["torch", "tf"]
+Verify = Literal["none", "size", "checksum"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -247,7 +248,9 @@ class DatasetConfig(_Model):
     by name, each an expression. features: the columns of the vector ``x``. inputs: further
     representations by name: sets, images, ragged values. statistics: what the scaling is learnt
     from: training ``events``, each by the absolute value of its ``weights``, or with all
-    ``classes`` weighing the same.
+    ``classes`` weighing the same. verify: what of each file is compared with what the first run
+    saw: nothing, ``size`` (size, entries, branches, UUID), or ``checksum`` (also the values of
+    each read). checksums: a list of adler32 of whole files, compared once.
 
     >>> config = DatasetConfig(samples=[Sample(files="a.root", label=1)], features=["MET"])
     >>> config.features
@@ -267,6 +270,8 @@ missing=None, indicator=False, overflow=None),)
     split: Split = Split()
     sampling: Sampling = Sampling()
     specs: str | None = None
+    verify: Verify = "none"
+    checksums: str | None = Field(default=None, min_length=1)
 
     @field_validator("features", mode="before")
     @classmethod
@@ -300,6 +305,8 @@ missing=None, indicator=False, overflow=None),)
     def _something(self) -> DatasetConfig:
         if not self.features and not self.inputs:
             raise ValueError("no features and no inputs: the model would see nothing")
+        if self.checksums and self.verify == "none":
+            raise ValueError("checksums needs verify: size or checksum")
         return self
 
     @property

@@ -182,8 +182,9 @@ def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     for sample in samples if isinstance(samples, list) else []:
         if isinstance(sample, dict) and "files" in sample:
             sample["files"] = beside(sample["files"])
-    if "specs" in changed:
-        changed["specs"] = beside(changed["specs"])
+    for key in ("specs", "checksums"):
+        if key in changed:
+            changed[key] = beside(changed[key])
     for holder, key in code_references(changed):
         holder[key] = beside(holder[key])
     return changed

@@ -97,7 +97,7 @@ def copies_of(
 def cached_counts(
     config: DatasetConfig, manifest: Manifest, layout: Layout, cache: Cache, data: str
 ) -> Counts:
-    """The counts from the cache, or made now. data: the hash of the specs.
+    """The counts from the cache, or made now. data: what the specs and the files are, hashed.
 
     Raises ConfigError where there are no classes to count, DataError where no weight is left.
     """

@@ -16,12 +16,15 @@ from hepdata_adapters.common.counting import Counts, cached_counts
 from hepdata_adapters.common.derive import scan
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.features import Layout, resolve
+from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.machine import available_memory
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.memory import buffer_of, check_memory
 from hepdata_adapters.common.normalise import normalised
+from hepdata_adapters.common.notes import Note, notes_of
 from hepdata_adapters.common.plan import Plan, PlanFile
+from hepdata_adapters.common.same_events import check_identity
 from hepdata_adapters.common.source import MAX_CACHED_BYTES
 from hepdata_adapters.common.specs.compute import Progress, binding_of, cache_folder, cached_specs
 from hepdata_adapters.common.specs.model import Specs
@@ -70,12 +73,15 @@ class Dataset:
         else:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
+            specs = specs.read_here(wanted)
+        check_identity(config.split, specs)
         built = transform or assemble(layout, manifest, specs)
         check_memory(buffer_of(built, config.sampling, specs), available_memory())
         config = normalised(config, manifest, kept)
         counts = None
         if config.sampling.changes_composition:
-            counts = cached_counts(config, manifest, layout, kept, specs.hash)
+            data = digest([specs.hash, manifest.here])
+            counts = cached_counts(config, manifest, layout, kept, data)
             composition(counts, config.sampling)  # refuses what cannot be had, at once
         return cls(config, manifest, layout, specs, built, counts, tuple(kept.faults))
 
@@ -84,10 +90,15 @@ class Dataset:
         ledger = Ledger()
         for file in self.manifest.empty:
             ledger.add("files without events", 1, f"{file.url}:{file.tree}")
+        for branch in self.layout.columns:
+            ledger.add("branches used as features", 1, branch)
         for folder in self.not_kept:
             ledger.add("files not kept in the cache", 1, folder)
         for branch in self.layout.excluded:
             ledger.add("branches excluded", 1, branch)
+        for note in self.remarks:
+            for place, count in note.counts.items():
+                ledger.add(note.kind, count, place)
         for number, file in enumerate(self.manifest.files):
             dropped = self.specs.binding.files[number].dropped
             for reason, events in zip(self.specs.binding.drops, dropped, strict=True):
@@ -95,6 +106,11 @@ class Dataset:
             rejected = file.entries - int(self.specs.counts(number, None).sum()) - sum(dropped)
             ledger.add("events not selected", rejected, self.config.samples[file.sample].name)
         return ledger
+
+    @cached_property
+    def remarks(self) -> list[Note]:
+        """What people should know before they believe a number that comes of these events."""
+        return notes_of(self.config, self.manifest, self.layout, self.specs)
 
     def last_read(self, ledger: SharedLedger, pid: int) -> str:
         """What a process read last, in words: for the error that tells of its death."""
@@ -203,7 +219,9 @@ def label_dtype(dataset: Dataset) -> np.dtype[Any]:
     if dataset.layout.task != "regression":
         return np.dtype(np.int64)
     dtypes = [dataset.specs.branches[name].dtype for name in dataset.layout.labels]
-    return np.result_type(np.float32, *dtypes)
+    fixed = [s.label for s in dataset.config.samples if isinstance(s.label, int | float)]
+    rounded = any(number % 1 == 0 and np.float32(number) != number for number in fixed)
+    return np.result_type(np.float64 if rounded else np.float32, *dtypes)
 
 
 def check_split(split: str | None) -> None:

@@ -44,6 +44,22 @@ Kind = Literal[
     "events not selected",
     "events left out by a policy",
     "branches excluded",
+    "branches used as features",
+    "objects read",
+    "objects removed by a cut",
+    "training events of one class only",
+    "classes without events in a split",
+    "labels that are no class",
+    "weights that are NaN or infinite",
+    "features that separate the classes alone",
+    "features named like weights or truth",
+    "features named like a label",
+    "events that come more than once in a file",
+    "events with the identity of others in a file",
+    "events with the identity of others in another file",
+    "events that are in two files",
+    "validation and test events that are in training",
+    "notes that need new specs",
 ]
 
 
@@ -107,9 +123,8 @@ def _line(kind: str, places: Mapping[str, int], shown: int = 3) -> str:
     named = sorted((p for p in places.items() if p[0]), key=lambda item: -item[1])
     if not named:
         return f"{kind}: {sum(places.values()):,}"
-    listed = ", ".join(
-        place if len(named) == 1 else f"{place} {count:,}" for place, count in named[:shown]
-    )
+    once = len(named) == 1 or all(count == 1 for _, count in named)
+    listed = ", ".join(place if once else f"{place} {count:,}" for place, count in named[:shown])
     more = f", {len(named) - shown} more" if len(named) > shown else ""
     return f"{kind}: {sum(places.values()):,} ({listed}{more})"
 

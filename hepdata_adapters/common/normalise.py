@@ -50,7 +50,7 @@ def _cached_sum(sample: Sample, files: list[FileInfo], cache: Cache) -> float:
     branch = sample.weight.branch
     if branch is None:
         return float(sum(file.entries for file in files))
-    identity = digest([branch, [[file.uuid, file.tree, file.entries] for file in files]])
+    identity = digest([branch, Manifest(tuple(files)).here])
     name = f"weights-{identity[:16]}.json"
     # the cache is ours: a file that is damaged is made anew
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -142,6 +142,8 @@ def portable(config: RunConfig, folder: Path) -> dict[str, Any]:
             name if is_remote(name) else str(Path(name).absolute()) for name in sample["files"]
         ]
     copied: dict[str, str] = {}
+    if "checksums" in document:
+        document["checksums"] = str(Path(document["checksums"]).absolute())
     for holder, key in code_references(document):
         home, _, function = holder[key].rpartition(":")
         if home not in copied:

@@ -17,8 +17,11 @@ from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.memory import WORTH_TELLING, buffer_of
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.transform.build import notes
 
+NAMED = 30
+"""Names in a line; all of them are in the ledger."""
 Samples = (
     str | Path | Sequence[str | Path | Sample] | Mapping[str, float | str] | Sample | DatasetConfig
 )
@@ -64,10 +67,12 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
         f"{prepared.specs.summary()}; {_shapes(prepared)}, task "
         f"{prepared.layout.task or 'none (no labels)'}"
     ]
+    lines.append(f"  features: {few(prepared.layout.columns, NAMED)}")
     excluded = prepared.layout.excluded
     lines += [f"  excluded {name}: {reason}" for name, reason in list(excluded.items())[:shown]]
     if len(excluded) > shown:
-        lines.append(f"  excluded {len(excluded) - shown} more (see the ledger)")
+        rest = list(excluded)[shown:]
+        lines.append(f"  excluded {len(rest)} more (see the ledger): {few(rest, NAMED)}")
     branches = prepared.specs.branches
     useless = [
         note
@@ -82,11 +87,33 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
         f"{share.events:,}), with weights that add up to {share.weight:g}"
         for number, share in prepared.composition.items()
     ]
+    lines += [f"  NOTE: {note.text}" for note in prepared.remarks]
     buffer = buffer_of(prepared.transform, prepared.config.sampling, prepared.specs)
     if buffer.nbytes > WORTH_TELLING:
         lines.append(f"  {buffer}")
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
     return lines
+
+
+def tell_split(prepared: Dataset, split: SplitName | None) -> None:
+    """Say on standard error that all events are delivered, where one would train on a part."""
+    held = sum(prepared.events(name) for name in SPLITS if name != "train")
+    if split is None and prepared.layout.task and held:
+        print(
+            f"all {prepared.events(None):,} events are delivered, with the {held:,} of validation "
+            f"and test; to train, say split='train'",
+            file=sys.stderr,
+        )
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """Names in a line, the last ones counted.
+
+    >>> few(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _shapes(prepared: Dataset) -> str:
@@ -111,7 +138,8 @@ def _event_shape(values: Column) -> tuple[int | str, ...]:
 def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConfig, Path | None]:
     """The config that the first argument of a dataset stands for, and its cache folder.
 
-    A YAML file has its cache beside it, all else the user's cache folder (None).
+    A YAML file has its cache beside it, all else the user's cache folder (None). ``split_by`` is
+    the config's ``split``: how events are split, where ``split`` says which part is wanted.
     Raises ConfigError for an unknown option.
     """
     folder: Path | None = None
@@ -123,7 +151,10 @@ def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConf
         kind = type(samples)
     else:
         document, kind = {"samples": _listed(samples)}, DatasetConfig
-    return validated(kind, document | dict(options), "arguments"), folder
+    options = dict(options)
+    if "split_by" in options:  # ``split`` is the name of a split there
+        options["split"] = options.pop("split_by")
+    return validated(kind, document | options, "arguments"), folder
 
 
 def check_batch_size(size: object) -> None:

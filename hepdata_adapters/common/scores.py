@@ -22,7 +22,7 @@ class _Sink(Protocol):
 
 
 class ScoreWriter:
-    """Writes columns to ``.root`` (tree ``scores``) or ``.parquet``.
+    """Writes columns of numbers and text to ``.root`` (tree ``scores``) or ``.parquet``.
 
     The file appears under its name when it is complete; an error leaves nothing behind. Raises
     FileError where it cannot be written.
@@ -80,10 +80,18 @@ class _RootSink:
         self._tree: Any = None
 
     def write(self, columns: Mapping[str, Array]) -> None:
+        import awkward as ak
+
+        texts = {name for name, values in columns.items() if values.dtype.kind == "U"}
         if self._tree is None:
-            types = {name: values.dtype for name, values in columns.items()}
+            types = {
+                name: "string" if name in texts else values.dtype
+                for name, values in columns.items()
+            }
             self._tree = self._file.mktree(TREE, types)
-        self._tree.extend(dict(columns))
+        self._tree.extend(
+            {name: ak.from_numpy(v) if name in texts else v for name, v in columns.items()}
+        )
 
     def close(self) -> None:
         self._file.close()
@@ -100,7 +108,15 @@ class _ParquetSink:
         self._writer: Any = None
 
     def write(self, columns: Mapping[str, Array]) -> None:
-        table = self._pyarrow.table(dict(columns))
+        # text as it is in ROOT: readers get str, and most of it is the same in all rows
+        table = self._pyarrow.table(
+            {
+                name: self._pyarrow.array(values.tolist(), self._pyarrow.string())
+                if values.dtype.kind == "U"
+                else values
+                for name, values in columns.items()
+            }
+        )
         if self._writer is None:
             self._writer = self._pyarrow.parquet.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)

@@ -65,6 +65,8 @@ def notes(dataset: Dataset, found: Collected) -> Iterator[Element]:
             "pictures of scaled values and of the correlations.",
             class_="alarm",
         )
+    for note in dataset.remarks:
+        yield element("p", note.text, class_="alarm")
     ledger = dataset.notes()
     ledger.merge(found.ledger)
     rows: list[list[Child]] = []

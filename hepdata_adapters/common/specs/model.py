@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.specs.binding import Binding, FileRecord
+from hepdata_adapters.common.specs.identities import Seen
+from hepdata_adapters.common.specs.separation import Shapes
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 from hepdata_adapters.common.split import SPLITS, SplitName
@@ -67,18 +69,21 @@ class Specs(Sparse):
 
     Small JSON, reusable as long as the data is the same; see `verify`. classes: the statistics of
     each class by its label, where all classes weigh the same in ``branches``. sampled: how much
-    was read, if not all.
+    was read, if not all. identities: a sample of those of the events, for `identities.repeats`.
+    shapes: coarse distributions of the features by class.
     """
 
-    optional = ("classes", "sampled")
+    optional = ("classes", "sampled", "identities", "shapes")
 
     format: Literal["hepdata-specs"] = "hepdata-specs"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     hash: str
     binding: Binding
     branches: dict[str, BranchStatistics]
     classes: dict[str, ClassStatistics] = Field(default={})
     sampled: Sampled | None = None
+    identities: tuple[Seen, ...] = ()
+    shapes: Shapes = Field(default={})
     checksum: str = ""
 
     @classmethod
@@ -138,6 +143,17 @@ class Specs(Sparse):
                 f"Make new ones with: hepdata-adapters specs CONFIG -o FILE"
             )
 
+    def read_here(self, wanted: Binding) -> Specs:
+        """The same specs, whose files have the names and states of the wanted data.
+
+        They may have been made from copies elsewhere, by somebody else.
+        """
+        files = tuple(
+            made.model_copy(update={"url": here.url, "state": here.state})
+            for made, here in zip(self.binding.files, wanted.files, strict=True)
+        )
+        return self.model_copy(update={"binding": self.binding.model_copy(update={"files": files})})
+
     def counts(self, file: int, split: SplitName | None) -> NDArray[np.int64]:
         """Events of a split (or all) in each unit of a file, ``(units,)`` int64."""
         record = self.binding.files[file]
@@ -149,6 +165,20 @@ class Specs(Sparse):
     def events(self, split: SplitName | None = None) -> int:
         """Events of a split (or all) over all files."""
         return sum(int(self.counts(i, split).sum()) for i in range(len(self.binding.files)))
+
+    def left_out(self, reason: str) -> tuple[int, int]:
+        """Events that a drop of the binding refuses, and all that the selections let pass.
+
+        (0, all) for a reason that is none of its drops.
+        """
+        drops, files = self.binding.drops, self.binding.files
+        every = self.events() + sum(sum(file.dropped) for file in files)
+        if reason not in drops:
+            return 0, every
+        number = drops.index(reason)
+        # older specs know of each event only the first drop that refused it
+        counts = [file.refused or file.dropped for file in files]
+        return sum(found[number] for found in counts if found), every
 
     def summary(self) -> str:
         """One line: files, events and how they are split."""
