@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hepdata_adapters.cli import frameworks
-from hepdata_adapters.cli.arguments import RunFolder
+from hepdata_adapters.cli.arguments import NoUserCode, RunFolder
 
 
 class Format(StrEnum):
@@ -28,6 +28,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; RUN/FORMAT by default.")
     ] = None,
+    no_user_code: NoUserCode = False,
 ) -> None:
     """Write a run for a server that answers raw events.
 
@@ -38,7 +39,7 @@ def export(
 
     folder = output or run / format.value
     check_folder(folder)
-    archive = export_run(frameworks.load_run(run), folder, format.value)
+    archive = export_run(frameworks.load_run(run, user_code=not no_user_code), folder, format.value)
     size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
     print(f"{archive}: {size:,} bytes")
     if format is not Format.onnx:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from hepdata_adapters.cli.arguments import NoUserCode
+
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="RUN|URL", help="Run folder or server URL.")],
@@ -27,6 +29,7 @@ def predict(
     every: Annotated[
         bool, typer.Option("--all", help="Score events outside the selection as well.")
     ] = False,
+    no_user_code: NoUserCode = False,
 ) -> None:
     """Score the events of some files.
 
@@ -60,7 +63,7 @@ def predict(
         else:
             from hepdata_adapters.common.predict import predict_local
 
-            run = frameworks.load_run(model)
+            run = frameworks.load_run(model, user_code=not no_user_code)
             predicted = predict_local(run, files, output, report, sample=sample, every=every)
             for remark in predicted.remarks:
                 print(remark, file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hepdata_adapters.cli.arguments import Config, Set
+from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +47,7 @@ def specs(
     config: Config,
     output: Output = Path("specs.json"),
     overrides: Set = [],  # noqa: B006 (typer reads the default)
+    no_user_code: NoUserCode = False,
     overwrite: Overwrite = False,
     processes: Processes = 1,
     dask: Dask = None,
@@ -61,7 +62,7 @@ def specs(
     from hepdata_adapters.common.specs.compute import compute_specs
 
     _check_output(output, overwrite)
-    parsed = load_config(config, overrides)
+    parsed = load_config(config, overrides, user_code=not no_user_code)
     with progress_bar("computing specs") as report:
         found = compute_specs(parsed, report, processes=processes, dask=dask, fraction=fraction)
     found.save(output)
@@ -92,6 +93,7 @@ def update(
     old: Annotated[Path, typer.Option("--from", metavar="SPECS", help="The specs of before.")],
     output: Output = Path("specs.json"),
     overrides: Set = [],  # noqa: B006 (typer reads the default)
+    no_user_code: NoUserCode = False,
     overwrite: Overwrite = False,
     processes: Processes = 1,
     dask: Dask = None,
@@ -105,7 +107,7 @@ def update(
 
     _check_output(output, overwrite)
     workers = Workers(processes, dask)
-    parsed, before = load_config(config, overrides), Specs.load(old)
+    parsed, before = load_config(config, overrides, user_code=not no_user_code), Specs.load(old)
     with progress_bar("updating specs") as report:
         found = update_specs(parsed, before, report, workers=workers)
     found.save(output)

@@ -33,6 +33,7 @@ from hepdata_adapters.common.feature_config import (
     RaggedInput,
     SetInput,
 )
+from hepdata_adapters.common.user_code import refuse_code
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_DEPTH, MAX_EVENTS, MAX_PLAIN = 50, 200_000, 10_000
@@ -40,10 +41,13 @@ _C = TypeVar("_C", bound=BaseModel)
 _UNION = re.compile(r"literal\[|tuple\[|constrained-|function-|\w+-scaling$|float$|str$")
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), *, user_code: bool = True
+) -> RunConfig:
     """Read a YAML file and apply ``key.sub=value`` overrides.
 
-    Relative paths are beside the file; those of overrides are beside the caller.
+    Relative paths are beside the file; those of overrides are beside the caller. user_code: whether
+    the config may name code of its own, see `user_code`.
 
     Raises ConfigError naming the file and the key.
     """
@@ -52,7 +56,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not isinstance(document, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values")
     document = override(_beside(document, path.parent), overrides)
-    return validated(RunConfig, document, str(path))
+    config = validated(RunConfig, document, str(path))
+    if not user_code:
+        refuse_code(config, str(path))
+    return config
 
 
 def read_document(path: Path) -> Any:

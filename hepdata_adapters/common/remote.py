@@ -30,6 +30,7 @@ from hepdata_adapters.common.errors import (
     HepDataError,
     MissingExtraError,
 )
+from hepdata_adapters.common.globs import matches
 from hepdata_adapters.common.http import UnansweredError, client_options
 
 _EXTRAS = {"root": ("fsspec_xrootd", "xrootd"), "s3": ("s3fs", "s3")}

@@ -70,12 +70,15 @@ class Run(RunParts, Generic[Model]):
     score: Score
 
 
-def framework_of(folder: str | Path) -> Framework:
-    """The framework of a run. Raises FileError if it is no run folder."""
+def framework_of(folder: str | Path, *, user_code: bool = True) -> Framework:
+    """The framework of a run.
+
+    Raises FileError if it is no run folder, ConfigError if it names code and may not.
+    """
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise FileError("not a run folder: it has no config.yaml", file=str(folder))
-    return load_config(path).framework
+    return load_config(path, user_code=user_code).framework
 
 
 def read_parts(folder: str | Path, framework: Framework, weights: str) -> RunParts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.specs.binding import Binding, FileRecord
 from hepdata_adapters.common.specs.identities import Seen
+from hepdata_adapters.common.specs.possible import impossible
 from hepdata_adapters.common.specs.separation import Shapes
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics
@@ -21,6 +23,9 @@ from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.writing import write_whole
 
 __all__ = ["Binding", "ClassStatistics", "FileRecord", "Sampled", "Specs"]
+
+SHOWN = 5
+"""Faults that an error names."""
 
 
 class ClassStatistics(BaseModel):
@@ -90,7 +95,8 @@ class Specs(Sparse):
     def load(cls, path: str | Path) -> Specs:
         """Read a specs file.
 
-        Raises SpecsError if it is missing, not valid JSON of this version, or was edited.
+        Raises SpecsError if it is missing, not valid JSON of this version, was edited, or holds
+        counts that no data can have.
         """
         path = Path(path)
         try:
@@ -113,6 +119,12 @@ class Specs(Sparse):
         if missing:
             raise SpecsError(
                 f"specs file {path} is corrupt: no statistics of {sorted(missing)[0]!r}"
+            )
+        faults = list(islice(impossible(specs), SHOWN))
+        if faults:
+            raise SpecsError(
+                f"specs file {path} is corrupt: no data can have given {'; '.join(faults)}. "
+                f"Make new ones with: hepdata-adapters specs CONFIG -o FILE"
             )
         return specs.model_copy(update={"checksum": ""})  # belongs to the file
 
