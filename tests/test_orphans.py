@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -67,6 +68,17 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+def check_end(started: list[psutil.Process]) -> None:
+    deadline = time.monotonic() + SECONDS
+    try:
+        while alive(started) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not alive(started)
+    finally:
+        for process in alive(started):
+            process.kill()
+
+
 @pytest.mark.parametrize(
     ("script", "start", "end"),
     [
@@ -90,14 +102,34 @@ def test_all_that_a_process_started_ends_with_it(file, tmp_path, script, start, 
         started = psutil.Process(parent.pid).children(recursive=True)
         assert len(started) >= 2
         parent.send_signal(end)
-        killed = time.monotonic()
-        try:
-            while alive(started) and time.monotonic() - killed < SECONDS:
-                time.sleep(0.02)
-            assert not alive(started)
-        finally:
-            for process in alive(started):
-                process.kill()
+        check_end(started)
     left = os.listdir("/dev/shm")
     assert not set(left).intersection(semaphores)
     assert not [n for p in started for n in left if n.startswith(f"torch_{p.pid}_")]
+
+
+def test_a_terminated_fit_leaves_its_ledger_and_nobody_behind(file, tmp_path):
+    other, config = write_events(tmp_path / "other.root", 600, 1), tmp_path / "config.yaml"
+    config.write_text(
+        f"samples: [{{files: {file}, label: 1}}, {{files: {other}, label: 0}}]\n"
+        "features: [MET]\ntraining: {epochs: 100000, patience: 100000, workers: 1}\n"
+    )
+    command = [sys.executable, "-m", "hepdata_adapters", "fit", config, "-o", tmp_path / "run"]
+    with subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as parent:  # fmt: skip
+        said: list[str] = []
+        while not said or not said[-1].startswith("epoch 1/"):
+            said.append(parent.stderr.readline())
+            assert said[-1], said
+        started = psutil.Process(parent.pid).children(recursive=True)
+        assert started
+        parent.terminate()
+        rest = parent.stderr.read()
+        assert parent.wait(60) == 128 + signal.SIGTERM
+    assert "terminated by SIGTERM" in rest
+    assert "Traceback" not in rest
+    check_end(started)
+    ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())["training"]
+    assert sum(ledger["events delivered"].values()) > 300

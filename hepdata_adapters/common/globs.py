@@ -1,7 +1,7 @@
 """The files of a glob, as `glob.glob` finds them, in bounded time.
 
-``**`` follows no links to folders, so that a tree which contains itself ends, and a pattern that
-matches next to nothing in a large tree (``/proc/**``) is given up with the reason.
+``**`` enters no folder that it is in already, so that a tree which contains itself ends, and a
+pattern that searches a tree without end (``/proc/**``) is given up with the reason.
 """
 
 from __future__ import annotations
@@ -63,21 +63,24 @@ class _Search:
                     path = os.path.join(folder, entry.name)
                     if not rest:
                         yield path
-                    elif _is_folder(entry, links=True):
+                    elif _is_folder(entry):
                         yield from self.below(path, rest)
 
     def _any_depth(self, folder: str, rest: list[str]) -> Iterator[str]:
-        waiting = [folder]
+        waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
         while waiting:
-            here = waiting.pop()
+            here, above = waiting.pop()
+            identity = _identity(here)
+            if identity is None or identity in above:
+                continue
             if rest:
                 yield from self.below(here, rest)
             for entry in self._entries(here):
                 if entry.name.startswith("."):
                     continue
                 path = os.path.join(here, entry.name)
-                if _is_folder(entry, links=False):
-                    waiting.append(path)
+                if _is_folder(entry):
+                    waiting.append((path, (*above, identity)))
                 elif not rest:
                     yield path
 
@@ -101,8 +104,16 @@ def _fits(name: str, part: str) -> bool:
     return fnmatch.fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
 
 
-def _is_folder(entry: os.DirEntry[str], *, links: bool) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.is_dir(follow_symlinks=links)
-    except OSError:
+        return entry.is_dir()
+    except OSError:  # such as links that lead to each other
         return False
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(folder or ".")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -141,13 +141,13 @@ class Cache:
             write(self.path(name))
         except FileError as error:
             self.faults.append(str(self.folder))
-            _say_once(str(self.folder), str(error))
+            _say_once(str(cannot_be_written(self.folder, _cause(error))))
 
 
 @cache
-def _say_once(folder: str, why: str) -> None:
+def _say_once(why: str) -> None:
     print(
-        f"nothing is kept in the cache {folder}, so it is computed again next time: {why}. "
+        f"nothing is kept in the cache, so it is computed again next time: it {why}. "
         f"HEPDATA_CACHE names another folder",
         file=sys.stderr,
     )
