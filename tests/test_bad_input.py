@@ -616,7 +616,7 @@ def test_a_missing_config_is_named(tmp_path):
         ("training.epochs=!!int x", "--set training.epochs=!!int x"),
         ("trainning.epochs=3", "unknown key 'trainning'; did you mean 'training'?"),
         ("training.epoch=3", "unknown key 'training.epoch'; did you mean 'epochs'?"),
-        ("name=" + "[" * 3000, "nested too deeply"),
+        ("name=" + "[" * 3000, "nested more than 50 deep"),
     ],
 )
 def test_a_bad_override_is_named(tmp_path, assignment, said):

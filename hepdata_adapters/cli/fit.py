@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hepdata_adapters.cli import frameworks
-from hepdata_adapters.cli.arguments import Config, Set
+from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
 
 
 class FrameworkName(StrEnum):
@@ -29,13 +29,14 @@ def fit(
         typer.Option(help="torch (Lightning) or tf (Keras); that of the config by default."),
     ] = None,
     overrides: Set = [],  # noqa: B006 (typer reads the default)
+    no_user_code: NoUserCode = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder.")] = False,
 ) -> None:
     """Train, evaluate and draw; everything goes to the run folder."""
     from hepdata_adapters.common.config_file import load_config
 
     chosen = [f"framework={framework.value}"] if framework else []
-    parsed = load_config(config, [*overrides, *chosen])
+    parsed = load_config(config, [*overrides, *chosen], user_code=not no_user_code)
     folder = output or Path("runs") / parsed.name
     show_metrics(frameworks.fit(parsed, folder, overwrite=overwrite), folder)
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from hepdata_adapters.cli.arguments import NoUserCode
+
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="RUN|URL", help="Run folder or server URL.")],
@@ -27,6 +29,7 @@ def predict(
     every: Annotated[
         bool, typer.Option("--all", help="Score events outside the selection as well.")
     ] = False,
+    no_user_code: NoUserCode = False,
 ) -> None:
     """Score the events of some files.
 
@@ -38,12 +41,14 @@ def predict(
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.remote import expand, split_tree
+    from hepdata_adapters.common.writing import check_writable
 
     inputs = {Path(path).resolve() for name in files for path in expand(split_tree(name)[0])}
     if output.resolve() in inputs:
         raise ConfigError(f"{output} is one of the files to score")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")
+    check_writable(output)
     with progress_bar("predicting") as report:
         if model.startswith(("http://", "https://")):
             from hepdata_serving.predict import predict_remote
@@ -58,7 +63,7 @@ def predict(
         else:
             from hepdata_adapters.common.predict import predict_local
 
-            run = frameworks.load_run(model)
+            run = frameworks.load_run(model, user_code=not no_user_code)
             predicted = predict_local(run, files, output, report, sample=sample, every=every)
             for remark in predicted.remarks:
                 print(remark, file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hepdata_adapters.cli.arguments import Config, Set
+from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def validate(
     config: Config,
     overrides: Set = [],  # noqa: B006 (typer reads the default)
+    no_user_code: NoUserCode = False,
     delivery: Annotated[
         bool,
         typer.Option(
@@ -47,7 +48,7 @@ def validate(
     from hepdata_adapters.common.split import describe_split
 
     console = Console()
-    parsed = load_config(config, overrides)
+    parsed = load_config(config, overrides, user_code=not no_user_code)
     manifest = scan(parsed)
     layout = resolve(parsed, manifest)
     if parsed.specs:

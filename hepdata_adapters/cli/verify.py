@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hepdata_adapters.cli.arguments import Config, Set
+from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def verify(
     config: Config,
     overrides: Set = [],  # noqa: B006 (typer reads the default)
+    no_user_code: NoUserCode = False,
     checksums: Annotated[
         str | None,
         typer.Option("--checksums", metavar="FILE", help="A list of adler32 of whole files."),
@@ -40,7 +41,7 @@ def verify(
     from hepdata_adapters.common.specs.compute import file_branches
     from hepdata_adapters.common.verify import verify_files
 
-    parsed = load_config(config, overrides)
+    parsed = load_config(config, overrides, user_code=not no_user_code)
     # what differs is to be told of all files, not raised for the first
     manifest = scan(parsed.model_copy(update={"verify": "none", "checksums": None}))
     layout = resolve(parsed, manifest)

@@ -5,7 +5,9 @@ One pydantic model, built in Python or read from YAML (`config_file`). Unknown k
 
 from __future__ import annotations
 
+import itertools
 import keyword
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -19,6 +21,14 @@ from pydantic import (
     model_validator,
 )
 
+from hepdata_adapters.common.config_counts import (
+    MOST_WEIGHTS,
+    Epochs,
+    Events,
+    Folds,
+    Processes,
+    Streams,
+)
 from hepdata_adapters.common.feature_config import (
     RESERVED,
     Feature,
@@ -135,7 +145,7 @@ class Split(_Model):
     train: Fraction = 0.64
     validation: Fraction = 0.16
     test: Fraction = 0.20
-    folds: int | None = Field(default=None, ge=3)
+    folds: Folds | None = Field(default=None, ge=3)
     fold: int | None = Field(default=None, ge=0)
     branch: str | None = Field(default=None, min_length=1)
     values: dict[Literal["train", "validation", "test"], tuple[int, ...]] = Field(
@@ -188,7 +198,7 @@ class Split(_Model):
             if self.branch is None or not self.values:
                 raise ValueError("branch and values (of each split) go together")
             listed = [value for values in self.values.values() for value in values]
-            twice = [value for number, value in enumerate(listed) if value in listed[:number]]
+            twice = [value for value, count in Counter(listed).items() if count > 1]
             if twice:
                 raise ValueError(f"values: {twice[0]} is listed twice")
         return self
@@ -211,8 +221,8 @@ class Sampling(_Model):
     """
 
     seed: int = 0
-    chunk_size: int = Field(default=8192, ge=1)
-    canonical_workers: int = Field(default=12, ge=1)
+    chunk_size: Events = Field(default=8192, ge=1)
+    canonical_workers: Streams = Field(default=12, ge=1)
     balance: Literal["none", "over", "under", "weights"] = "none"
     proportions: dict[int, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     resample: bool = False
@@ -349,18 +359,28 @@ class ModelConfig(_Model):
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
     dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
 
+    @field_validator("hidden")
+    @classmethod
+    def _fits(cls, hidden: tuple[int, ...]) -> tuple[int, ...]:
+        if sum(low * high for low, high in itertools.pairwise((1, *hidden))) > MOST_WEIGHTS:
+            raise ValueError(
+                f"these layers have more than {MOST_WEIGHTS:,} weights, "
+                f"{16 * MOST_WEIGHTS // 10**9} GB of memory in training"
+            )
+        return hidden
+
 
 class TrainingConfig(_Model):
     """How long and how fast to train. workers: DataLoader processes per split."""
 
-    epochs: int = Field(default=60, ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0.0)
-    weight_decay: float = Field(default=0.0, ge=0.0)
-    patience: int = Field(default=10, ge=1)
-    workers: int = Field(default=0, ge=0)
+    epochs: Epochs = Field(default=60, ge=1)
+    batch_size: Events = Field(default=128, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0.0, allow_inf_nan=False)
+    weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    patience: Epochs = Field(default=10, ge=1)
+    workers: Processes = Field(default=0, ge=0)
     accelerator: str = "auto"
-    devices: int = Field(default=1, ge=1)
+    devices: Processes = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 

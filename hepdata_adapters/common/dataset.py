@@ -18,7 +18,9 @@ from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.features import Layout, resolve
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.ledger import Kind, Ledger, SharedLedger
+from hepdata_adapters.common.machine import available_memory
 from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.memory import buffer_of, check_memory
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.notes import Note, notes_of
 from hepdata_adapters.common.plan import Plan, PlanFile
@@ -29,6 +31,7 @@ from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.transform.assemble import assemble
 from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.writing import Cache
 
 EXACT_IN_FLOAT32 = 2**24  # all whole numbers up to here
 MAX_GROUPS = 64
@@ -37,7 +40,10 @@ Batch = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Everything known about a dataset before its events are read: pickles into workers."""
+    """Everything known about a dataset before its events are read: pickles into workers.
+
+    not_kept: the cache folder, once for each file that could not be written to it.
+    """
 
     config: DatasetConfig
     manifest: Manifest
@@ -45,6 +51,7 @@ class Dataset:
     specs: Specs
     transform: Transform
     counts: Counts | None = None
+    not_kept: tuple[str, ...] = ()
 
     @classmethod
     def prepare(
@@ -61,22 +68,23 @@ class Dataset:
         """
         manifest = scan(config)
         layout = resolve(config, manifest)
+        kept = Cache(cache or cache_folder())
         if specs is None:
-            specs = cached_specs(config, manifest, layout, cache, progress)
+            specs = cached_specs(config, manifest, layout, kept, progress)
         else:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
             specs = specs.read_here(wanted)
         check_identity(config.split, specs)
         built = transform or assemble(layout, manifest, specs)
-        folder = cache or cache_folder()
-        config = normalised(config, manifest, folder)
+        check_memory(buffer_of(built, config.sampling, specs), available_memory())
+        config = normalised(config, manifest, kept)
         counts = None
         if config.sampling.changes_composition:
             data = digest([specs.hash, manifest.here])
-            counts = cached_counts(config, manifest, layout, folder, data)
+            counts = cached_counts(config, manifest, layout, kept, data)
             composition(counts, config.sampling)  # refuses what cannot be had, at once
-        return cls(config, manifest, layout, specs, built, counts)
+        return cls(config, manifest, layout, specs, built, counts, tuple(kept.faults))
 
     def notes(self) -> Ledger:
         """What the ledger says of the dataset itself, before any event is delivered."""
@@ -85,6 +93,8 @@ class Dataset:
             ledger.add("files without events", 1, f"{file.url}:{file.tree}")
         for branch in self.layout.columns:
             ledger.add("branches used as features", 1, branch)
+        for folder in self.not_kept:
+            ledger.add("files not kept in the cache", 1, folder)
         for branch in self.layout.excluded:
             ledger.add("branches excluded", 1, branch)
         for note in self.remarks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hepdata_adapters.common.run import Run, Score, write_json
 from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.stream import EventStream
 from hepdata_adapters.common.targets import check_classes
+from hepdata_adapters.common.writing import check_folder
 
 BATCH = 8192
 TINY = float(np.finfo(np.float64).tiny)
@@ -47,8 +49,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Metrics of all splits to metrics.json, pictures, and the ledger to ledger.json.
 
-    Raises HepDataError where the model gives NaN or infinity.
+    Raises HepDataError where the model gives NaN or infinity, FileError where the run folder
+    cannot be written.
     """
+    check_folder(run.folder)  # before the work, not after it
     prepared = prepared or run.prepare()
     evaluation = prepared.notes()
     splits: dict[SplitName, Scored] = {}
@@ -70,8 +74,12 @@ def evaluate_run(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What an earlier evaluation wrote, if anything."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """What an earlier evaluation wrote, if anything; what is damaged is nothing."""
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads(path.read_bytes())
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def score_split(score: Score, prepared: Dataset, split: SplitName) -> tuple[Scored, Ledger]:

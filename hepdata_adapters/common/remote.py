@@ -30,6 +30,7 @@ from hepdata_adapters.common.errors import (
     HepDataError,
     MissingExtraError,
 )
+from hepdata_adapters.common.globs import matches
 from hepdata_adapters.common.http import UnansweredError, client_options
 
 _EXTRAS = {"root": ("fsspec_xrootd", "xrootd"), "s3": ("s3fs", "s3")}
@@ -73,7 +74,7 @@ def expand(name: str) -> list[str]:
     """
     if is_remote(name) or not glob.has_magic(name) or Path(name).exists():
         return [name]
-    found = sorted(glob.glob(name, recursive=True))
+    found = matches(name)
     if not found:
         raise FileError("no file matches this pattern", file=name)
     return found

@@ -10,9 +10,11 @@ from typing import Any
 
 from hepdata_adapters.common.columns import Column, Jagged
 from hepdata_adapters.common.config import DatasetConfig, Sample
+from hepdata_adapters.common.config_counts import MOST_EVENTS
 from hepdata_adapters.common.config_file import load_config, validated
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.memory import WORTH_TELLING, buffer_of
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SPLITS, SplitName
@@ -86,6 +88,9 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
         for number, share in prepared.composition.items()
     ]
     lines += [f"  NOTE: {note.text}" for note in prepared.remarks]
+    buffer = buffer_of(prepared.transform, prepared.config.sampling, prepared.specs)
+    if buffer.nbytes > WORTH_TELLING:
+        lines.append(f"  {buffer}")
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
     lines += [f"  read {name}: {found}" for name, found in _namesakes(prepared).items()]
     return lines
@@ -167,6 +172,8 @@ def check_batch_size(size: object) -> None:
     """Raise ConfigError for a batch size that is neither None nor a whole number from 1."""
     if size is not None and (not isinstance(size, int) or size < 1):
         raise ConfigError(f"batch_size is a whole number from 1, or None, not {size!r}")
+    if size is not None and size > MOST_EVENTS:
+        raise ConfigError(f"batch_size is at most {MOST_EVENTS:,}: a batch is held in memory")
 
 
 def environment_ranks() -> tuple[int, int]:

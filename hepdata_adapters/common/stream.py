@@ -24,10 +24,11 @@ from hepdata_adapters.common.columns import (
 )
 from hepdata_adapters.common.counting import copies_of
 from hepdata_adapters.common.dataset import Batch, Dataset, label_dtype
-from hepdata_adapters.common.errors import InvalidValueError
+from hepdata_adapters.common.errors import DataError, InvalidValueError
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.manifest import FileInfo
 from hepdata_adapters.common.membership import deciding_branches, member_codes
+from hepdata_adapters.common.memory import buffer_of
 from hepdata_adapters.common.plan import Chunk, Piece, Plan, UnitRange
 from hepdata_adapters.common.shard import Shard
 from hepdata_adapters.common.source import MAX_CACHED_BYTES, MAX_OPEN_FILES, Source
@@ -172,13 +173,31 @@ class EventStream:
         return batch
 
     def _load(self, plan: Plan, chunk: Chunk) -> Columns:
-        parts = [self._part(part) for part in plan.parts(chunk)]
-        merged = concatenate_all([targets for targets, _ in parts])
-        columns = concatenate_all([features for _, features in parts])
-        events = np.asarray(merged["event"])
-        made = self._transformed(columns, events)
+        parts: list[tuple[Columns, Columns]] = []
+        part: UnitRange | None = None
+        try:
+            for part in plan.parts(chunk):
+                parts.append(self._part(part))
+            merged = concatenate_all([targets for targets, _ in parts])
+            columns = concatenate_all([features for _, features in parts])
+            made = self._transformed(columns, np.asarray(merged["event"]))
+        except MemoryError as error:
+            raise self._out_of_memory(part) from error
         counts = np.concatenate([made.counts, np.asarray(merged.pop(OBJECTS))], axis=1)
         return merged | made.arrays | {COUNTS: counts}
+
+    def _out_of_memory(self, part: UnitRange | None) -> DataError:
+        """The error for a chunk that the memory does not hold, with the part that it came to."""
+        dataset = self.dataset
+        buffer = buffer_of(dataset.transform, dataset.config.sampling, dataset.specs)
+        if part is None:
+            return DataError(f"the memory ran out: {buffer}")
+        file = dataset.manifest.files[part.file]
+        units = file.units[part.unit : part.unit + 2].tolist()
+        return DataError(
+            f"the memory ran out: {buffer}",
+            file=file.url, tree=file.tree, entries=(units[0], units[1]),
+        )  # fmt: skip
 
     def _part(self, part: UnitRange) -> tuple[Columns, Columns]:
         """The targets and the feature columns of a unit range."""

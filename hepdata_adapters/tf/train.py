@@ -11,9 +11,10 @@ import tensorflow as tf
 from hepdata_adapters.common.config import RunConfig, Task
 from hepdata_adapters.common.errors import ConfigError, HepDataError
 from hepdata_adapters.common.evaluate import evaluate_run
+from hepdata_adapters.common.ledger import Ledger
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.split import SplitName
-from hepdata_adapters.common.training import EpochLog, Job, prepare_job
+from hepdata_adapters.common.training import EpochLog, Job, ledger_kept, prepare_job
 from hepdata_adapters.tf.dataset import RootSource
 from hepdata_adapters.tf.losses import EventLoss, difference
 from hepdata_adapters.tf.models import (
@@ -59,11 +60,18 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     console = job.console
     with progress_bar("training", shown=console.is_terminal, console=console) as report:
         log = EpochLog(job, report)
-        _train(job, net, sources, log)
-    ledger = prepared.notes()
-    for source in sources.values():
-        ledger.merge(source.delivery)
+        with ledger_kept(job.folder, lambda: _ledger(job, sources)):
+            _train(job, net, sources, log)
+    ledger = _ledger(job, sources)
     return evaluate_run(load_run(folder), prepared, log.summary(), ledger)
+
+
+def _ledger(job: Job, sources: dict[SplitName, RootSource]) -> Ledger:
+    """What happened to the events of all splits so far."""
+    total = job.prepared.notes()
+    for source in sources.values():
+        total.merge(source.delivery)
+    return total
 
 
 class EpochLines(keras.callbacks.Callback):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hepdata_adapters.common.cursor import Cursor
 from hepdata_adapters.common.dataset import Batch, Dataset, check_split
 from hepdata_adapters.common.errors import refuse_change
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.parent import end_with_parent
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.samples import (
     Samples,
@@ -30,7 +32,9 @@ from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import EventStream
 from hepdata_adapters.torch.convert import TensorBatch
 from hepdata_adapters.torch.iterator import BatchIterator
-from hepdata_adapters.torch.loader import RootLoader
+from hepdata_adapters.torch.loader import RootLoader, remove_shared_memory
+
+_FIXED = {"batch_size", "prepared", "seed", "shuffle", "split"}
 
 _FIXED = {"batch_size", "prepared", "seed", "shuffle", "split"}
 
@@ -180,6 +184,10 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         super().__setattr__(name, value)
 
     def __iter__(self) -> BatchIterator:
+        if get_worker_info() is not None:
+            # here, so that it holds in any DataLoader: torch looks at the fork server, and that
+            # one lives as long as its workers
+            end_with_parent(partial(remove_shared_memory, os.getpid()))
         return BatchIterator(self)
 
     def loader(self, **options: Any) -> RootLoader:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader
 
 from hepdata_adapters.common.errors import ConfigError, WorkerError, refuse_change
+from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.torch.convert import TensorBatch
 
@@ -75,6 +76,7 @@ class RootLoader(DataLoader[TensorBatch]):
             raise ConfigError("a dataset of single events has no loader: give it a batch_size")
         if refused := sorted(_OF_THE_DATASET & options.keys()):
             raise ConfigError(f"the dataset decides {', '.join(refused)}: set it there")
+        check_processes("num_workers", num_workers)
         if num_workers > 0:
             options = {
                 "multiprocessing_context": "forkserver",
@@ -178,7 +180,7 @@ class RootLoader(DataLoader[TensorBatch]):
             worker.kill()
         for worker in workers:
             worker.join()
-            _remove_shared_memory(worker)
+            remove_shared_memory(worker.pid)
         batches._shutdown_workers()  # its queues and threads
         self._iterator = None  # the next pass starts new workers
         raise WorkerError(
@@ -193,8 +195,8 @@ class RootLoader(DataLoader[TensorBatch]):
         return f"worker {number} of {self.num_workers} (pid {worker.pid}) {how}; {place}"
 
 
-def _remove_shared_memory(worker: BaseProcess) -> None:
-    """Unlink what a process that was killed made for a batch and had no time to unlink."""
-    for path in Path("/dev/shm").glob(f"torch_{worker.pid}_*"):  # noqa: S108
+def remove_shared_memory(pid: int | None) -> None:
+    """Unlink what a process that is killed made for a batch and had no time to unlink."""
+    for path in Path("/dev/shm").glob(f"torch_{pid}_*"):  # noqa: S108
         with suppress(OSError):
             path.unlink()

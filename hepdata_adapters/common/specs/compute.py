@@ -32,6 +32,7 @@ from hepdata_adapters.common.specs.parts import (
 from hepdata_adapters.common.specs.separation import Shapes, merged_shapes
 from hepdata_adapters.common.specs.statistics import empty
 from hepdata_adapters.common.split import SPLITS
+from hepdata_adapters.common.writing import Cache
 
 __all__ = [
     "Progress", "binding_of", "cache_folder", "cached_specs", "compute_specs", "file_branches",
@@ -117,7 +118,7 @@ def partial_specs(
         raise ConfigError("statistics: classes needs labels that are classes")
     binding = binding_of(config, manifest, layout)
     if config.statistics == "weights":  # only then does the size of a weight matter here
-        config = normalised(config, manifest, cache_folder())
+        config = normalised(config, manifest, Cache(cache_folder()))
     classes: dict[str, ClassStatistics] = {}
     found_in = [Summary(counts=()) for _ in manifest.files]
     shapes: Shapes = {}
@@ -195,7 +196,7 @@ def cached_specs(
     config: DatasetConfig,
     manifest: Manifest,
     layout: Layout,
-    folder: Path | None = None,
+    cache: Cache,
     progress: Progress | None = None,
 ) -> Specs:
     """The specs of a config: from ``config.specs`` if given, else from the cache, else made now.
@@ -208,23 +209,22 @@ def cached_specs(
         specs = Specs.load(config.specs)
         specs.verify(wanted, f"specs {config.specs}")
         return specs.read_here(wanted)
-    name = digest([wanted.hash(), manifest.here])
-    path = (folder or cache_folder()) / f"specs-{name[:16]}.json"
+    name = f"specs-{digest([wanted.hash(), manifest.here])[:16]}.json"
     # the cache is ours: a file that is damaged or of another version is made anew, not used
     with suppress(SpecsError):
-        specs = Specs.load(path)
-        specs.verify(wanted, f"specs {path}")
+        specs = Specs.load(cache.path(name))
+        specs.verify(wanted, f"specs {name}")
         if specs.binding.same_targets(wanted):
             return specs.read_here(wanted)
     specs = specs_of(config, manifest, layout, progress)
-    specs.save(path)
+    cache.keep(name, specs.save)
     return specs
 
 
 def cache_folder() -> Path:
-    """Where specs are kept between runs; ``HEPDATA_CACHE`` moves it."""
-    if "HEPDATA_CACHE" in os.environ:
-        return Path(os.environ["HEPDATA_CACHE"])
+    """Where specs are kept between runs; ``HEPDATA_CACHE`` moves it, unless it is empty."""
+    if named := os.environ.get("HEPDATA_CACHE"):
+        return Path(named)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("hepdata-adapters"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +15,17 @@ from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.specs.binding import Binding, FileRecord
 from hepdata_adapters.common.specs.identities import Seen
+from hepdata_adapters.common.specs.possible import impossible
 from hepdata_adapters.common.specs.separation import Shapes
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 from hepdata_adapters.common.split import SPLITS, SplitName
+from hepdata_adapters.common.writing import write_whole
 
 __all__ = ["Binding", "ClassStatistics", "FileRecord", "Sampled", "Specs"]
+
+SHOWN = 5
+"""Faults that an error names."""
 
 
 class ClassStatistics(BaseModel):
@@ -90,7 +95,8 @@ class Specs(Sparse):
     def load(cls, path: str | Path) -> Specs:
         """Read a specs file.
 
-        Raises SpecsError if it is missing, not valid JSON of this version, or was edited.
+        Raises SpecsError if it is missing, not valid JSON of this version, was edited, or holds
+        counts that no data can have.
         """
         path = Path(path)
         try:
@@ -114,20 +120,21 @@ class Specs(Sparse):
             raise SpecsError(
                 f"specs file {path} is corrupt: no statistics of {sorted(missing)[0]!r}"
             )
+        faults = list(islice(impossible(specs), SHOWN))
+        if faults:
+            raise SpecsError(
+                f"specs file {path} is corrupt: no data can have given {'; '.join(faults)}. "
+                f"Make new ones with: hepdata-adapters specs CONFIG -o FILE"
+            )
         return specs.model_copy(update={"checksum": ""})  # belongs to the file
 
     def save(self, path: str | Path) -> None:
-        """Write atomically; an existing file stays whole until the new one is complete."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write atomically; an existing file stays whole until the new one is complete.
+
+        Raises FileError where it cannot be written.
+        """
         document = self.model_dump(mode="json") | {"checksum": self._checksum()}
-        text = json.dumps(document, separators=(",", ":")) + "\n"
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
+        write_whole(path, json.dumps(document, separators=(",", ":")) + "\n")
 
     def _checksum(self) -> str:
         """SHA-256 over everything else: a changed mean must not go unnoticed."""

@@ -179,10 +179,19 @@ def summary_of(part: Part, progress: Callable[[int], None] | None = None) -> Sum
     """
     whole = Summary(counts=())
     drawn = Drawn(part.layout.columns, int(part.chosen.sum()))
-    for unit, summary in enumerate(summaries(part, drawn), part.first):
-        whole = joined(whole, summary, part.file.url)
-        if progress:
-            progress(int(part.file.units[unit + 1] - part.file.units[unit]))
+    unit = part.first
+    try:
+        for unit, summary in enumerate(summaries(part, drawn), part.first):
+            whole = joined(whole, summary, part.file.url)
+            if progress:
+                progress(int(part.file.units[unit + 1] - part.file.units[unit]))
+    except MemoryError as error:
+        first, stop = part.file.units[[unit, min(unit + 2, part.stop)]].tolist()
+        raise DataError(
+            "the memory ran out while these entries were summarised: exclude the longest branches, "
+            "use fewer processes, or leave such events out with a selection",
+            file=part.file.url, tree=part.file.tree, entries=(first, stop),
+        ) from error  # fmt: skip
     return whole.model_copy(update={"shapes": drawn.shapes()})
 
 
