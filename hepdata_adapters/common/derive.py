@@ -15,6 +15,7 @@ from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.feature_config import Objects
 from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
 from hepdata_adapters.common.schema import Branch, Schema
+from hepdata_adapters.common.shared_counts import shared_counts
 from hepdata_adapters.common.transform.preparation import (
     DerivedColumn,
     ObjectGroup,
@@ -57,6 +58,7 @@ def common_preparation(manifest: Manifest, names: tuple[str, ...]) -> Preparatio
     raw = [manifest.branch(name) for name in first.preparation.needs(names)]
     branches = tuple(map(_raw, raw))
     own = first.preparation.model_copy(update={"branches": branches}).restricted(names)
+    counts = shared_counts([file.schema for file in manifest.files], [b.name for b in raw])
     for file in manifest.files[1:]:
         if file.preparation is first.preparation:
             continue
@@ -66,7 +68,7 @@ def common_preparation(manifest: Manifest, names: tuple[str, ...]) -> Preparatio
                 f"has other members of {', '.join(g.name for g in own.objects)} than {first.url}",
                 file=file.url, tree=file.tree,
             )  # fmt: skip
-    return own
+    return own.model_copy(update={"counts": counts})
 
 
 def _raw(branch: Branch) -> RawBranch:

@@ -43,12 +43,19 @@ def columns_from_events(
         except EventError as error:
             faults[index] = str(error)
     columns = {branch.name: _column(good, branch) for branch in transform.branches}
-    refused = _refused(columns, transform)
-    if refused:
-        faults |= {kept[row]: reason for row, reason in refused.items()}
-        rows = np.setdiff1d(np.arange(len(good)), list(refused))
-        columns = take_all(columns, rows)
+    for find in (_impossible, _refused):
+        refused = find(columns, transform)
+        if refused:
+            faults |= {kept[row]: reason for row, reason in refused.items()}
+            rows = np.setdiff1d(np.arange(len(kept)), list(refused))
+            columns, kept = take_all(columns, rows), [kept[row] for row in rows]
     return columns, dict(sorted(faults.items()))
+
+
+def _impossible(columns: Columns, transform: Transform) -> dict[int, str]:
+    """The events that break a count which their files keep, by row, with the first reason."""
+    faults = transform.preparation.count_faults(columns)
+    return {fault.row: fault.reason for fault in reversed(faults)}
 
 
 def _refused(columns: Columns, transform: Transform) -> dict[int, str]:

@@ -12,6 +12,11 @@ import numpy as np
 
 from hepdata_adapters.common.errors import BranchError, TreeError, nearest
 from hepdata_adapters.common.pages import check_pages
+from hepdata_adapters.common.shared_counts import (
+    cardinality,
+    offsets_column,
+    ttree_counts,
+)
 
 Kind = Literal["flat", "array", "jagged", "unsupported"]
 Place = tuple[int | str, ...]
@@ -26,6 +31,8 @@ class Branch:
     typename: the type in the file. place: where its values are: the number of the branch among
     those of the TTree and, of a member, among those of its parent; of an RNTuple the names from
     the field down to the member. namesakes: branches of this very name, of which this one counts.
+    count: of a jagged branch its number of values, and of a flat one the number that it is, by a
+    name which all branches of the tree with this number have; empty where the file has none.
     """
 
     name: str
@@ -35,6 +42,7 @@ class Branch:
     typename: str = ""
     place: Place = ()
     namesakes: int = 1
+    count: str = ""
 
     @property
     def readable(self) -> bool:
@@ -125,7 +133,12 @@ def _in_full(name: str, known: Iterable[str]) -> str:
     return f"; give the name in full: {shown}"
 
 
-def _ttree_branches(parent: Any, above: str = "", place: Place = ()) -> Iterable[Branch]:
+def _ttree_branches(tree: Any) -> Iterable[Branch]:
+    counts = ttree_counts(tree)
+    return [replace(found, count=counts.get(found.place, "")) for found in _branches_of(tree)]
+
+
+def _branches_of(parent: Any, above: str = "", place: Place = ()) -> Iterable[Branch]:
     import uproot
 
     for number, branch in enumerate(parent.branches):
@@ -136,7 +149,7 @@ def _ttree_branches(parent: Any, above: str = "", place: Place = ()) -> Iterable
             except uproot.interpretation.identify.UnknownInterpretation:
                 found = Branch(name, "unsupported", typename=branch.typename or "unknown")
             yield replace(found, place=here)
-        yield from _ttree_branches(branch, f"{name}/", here)
+        yield from _branches_of(branch, f"{name}/", here)
 
 
 def _from_interpretation(name: str, typename: str, interpretation: Any) -> Branch:
@@ -176,14 +189,16 @@ def _from_form(place: tuple[str, ...], form: Any, typenames: dict[str, str]) -> 
         form.content if isinstance(form, ak.forms.ListOffsetForm | ak.forms.RegularForm) else None
     )
     if isinstance(form, ak.forms.NumpyForm) and not form.inner_shape:
-        yield Branch(name, "flat", form.primitive, typename=typename, place=place)
+        count = cardinality(form)
+        yield Branch(name, "flat", form.primitive, 1, typename, place, count=count)
     elif form.parameter("__array__") in ("string", "bytestring"):
         yield Branch(name, "unsupported", typename=typename, place=place)
     elif isinstance(inner, ak.forms.NumpyForm) and inner.parameter("__array__") is None:
         if isinstance(form, ak.forms.RegularForm):
             yield Branch(name, "array", inner.primitive, form.size, typename, place)
         else:
-            yield Branch(name, "jagged", inner.primitive, typename=typename, place=place)
+            count = offsets_column(form)
+            yield Branch(name, "jagged", inner.primitive, 1, typename, place, count=count)
     elif isinstance(form, ak.forms.RecordForm) and not form.is_tuple:
         for field, content in zip(form.fields, form.contents, strict=True):
             yield from _from_form((*place, field), content, typenames)
@@ -194,6 +209,7 @@ def _from_form(place: tuple[str, ...], form: Any, typenames: dict[str, str]) -> 
             yield Branch(
                 f"{name}.{field}", kind, content.primitive if numeric else "",
                 typename=typenames.get(f"{name}.{field}", typename), place=(*place, field),
+                count=offsets_column(form),
             )  # fmt: skip
     else:
         yield Branch(name, "unsupported", typename=typename, place=place)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.expressions import Expression
+from hepdata_adapters.common.transform.counts import SharedCount
 from hepdata_adapters.common.transform.preparation import ObjectGroup, Preparation
 from hepdata_adapters.tf.expressions import Padded, evaluate
 from hepdata_adapters.tf.members import Members, fitted, members, refuse_events
@@ -35,11 +37,44 @@ def prepare(
     """
     needed = preparation.restricted(names)
     columns: Columns = dict(raw)
+    for count in needed.counts:
+        _check_count(count, raw)
     for group in needed.groups_of(names):
         columns |= _selected(group, *needed.parsed_objects[group.name], raw)
     for name, expression in needed.parsed_columns.items():
         columns[name] = evaluate(expression, columns)
     return {name: columns[name] for name in names}
+
+
+def _check_count(count: SharedCount, raw: Mapping[str, tf.Tensor | Padded]) -> None:
+    """Refuse lengths and counts that no event of the files can have."""
+    if not count.lists:
+        for name in count.counts:
+            given = _lengths(raw[name])
+            refuse_events(given < 0, _reason(name, " is ", given, ": no count"))
+        return
+    first, *others = count.lists
+    wanted = _lengths(raw[first])
+    for name in others:
+        given = _lengths(raw[name])
+        reason = _reason(name, " has ", given, f" values where {first} has ", wanted)
+        refuse_events(given != wanted, reason)
+    for name in count.counts:
+        given = _lengths(raw[name])
+        reason = _reason(name, " is ", given, f" where {first} has ", wanted, " values")
+        refuse_events(given != wanted, reason)
+
+
+def _lengths(column: tf.Tensor | Padded) -> tf.Tensor:
+    """``(n,)`` int64. A uint64 above the largest int64 is negative, and agrees with no length."""
+    return tf.cast(column.lengths if isinstance(column, Padded) else column, tf.int64)
+
+
+def _reason(*parts: str | tf.Tensor) -> Callable[[tf.Tensor], tuple[Any, ...]]:
+    """The parts of a message, of tensors what they hold for an event."""
+    return lambda row: tuple(
+        part if isinstance(part, str) else tf.strings.as_string(part[row]) for part in parts
+    )
 
 
 def _selected(

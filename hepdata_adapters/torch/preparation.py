@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.expressions import Expression
+from hepdata_adapters.common.transform.counts import SharedCount
 from hepdata_adapters.common.transform.preparation import ObjectGroup, Preparation
 from hepdata_adapters.torch.expressions import Padded, checked
 from hepdata_adapters.torch.members import Members, fitted, members
@@ -61,6 +62,8 @@ class EventPreparation(nn.Module):
                 column, possible = _within(column)
                 valid = valid & possible
             columns[branch.name] = column
+        for count in self.preparation.counts:
+            valid = valid & _agree(count, columns)
         read = dict(columns)
         for group in self.groups:
             selection, key = self.preparation.parsed_objects[group.name]
@@ -71,6 +74,20 @@ class EventPreparation(nn.Module):
             columns[name], agree = checked(expression, columns)
             valid = valid & agree
         return {name: columns[name] for name in self.names}, valid
+
+
+def _agree(count: SharedCount, columns: Mapping[str, Tensor | Padded]) -> Tensor:
+    """``(n,)`` bool: where the lengths and counts are those that an event of the files can have."""
+    found = [_lengths(columns[name]) for name in (*count.lists, *count.counts)]
+    valid = found[0] >= 0
+    for other in found[1:]:
+        valid = valid & (other == found[0])
+    return valid
+
+
+def _lengths(column: Tensor | Padded) -> Tensor:
+    """``(n,)`` int64. A uint64 above the largest int64 is negative, and agrees with no length."""
+    return (column.lengths if isinstance(column, Padded) else column).to(torch.int64)
 
 
 def select(

@@ -62,8 +62,8 @@ class EventTransform(nn.Module):
         self.inputs = input_names(transform)
         self.lists = {branch.name for branch in transform.branches if branch.kind == "jagged"}
         needed = transform.preparation.restricted(transform.columns)
-        # without objects and derived columns the prepared columns are the raw ones
-        prepares = bool(needed.objects or needed.columns)
+        # without any of these the prepared columns are the raw ones
+        prepares = bool(needed.objects or needed.columns or needed.counts)
         self.preparation = EventPreparation(needed, transform.columns) if prepares else None
         self.vector = EventVectors(transform.vector) if transform.vector else None
         self.names = tuple(transform.inputs)

@@ -55,7 +55,7 @@ class Transform(BaseModel):
     """Raw columns of events to all that the model sees.
 
     vector: the columns of ``x``; None where the config lists no features. inputs: further
-    representations by name.
+    representations by name. Version 2 is that before shared counts.
 
     >>> transform = Transform.of_vector(VectorTransform(features=(
     ...     FeatureTransform(branch="MET", kind="flat", dtype="float32", width=1, factor=0.5),)))
@@ -67,7 +67,7 @@ class Transform(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["hepdata-transform"] = "hepdata-transform"
-    version: Literal[2] = 2
+    version: Literal[2, 3] = 3
     preparation: Preparation
     vector: VectorTransform | None = None
     inputs: dict[str, InputTransform] = {}
@@ -76,7 +76,12 @@ class Transform(BaseModel):
     def _complete(self) -> Transform:
         if self.vector is None and not self.inputs:
             raise ValueError("a transform without features and inputs")
-        raw = {branch.name for branch in self.branches}
+        raw = {branch.name: branch.kind for branch in self.branches}
+        for count in self.preparation.counts:
+            for kind, names in (("jagged", count.lists), ("flat", count.counts)):
+                wrong = [name for name in names if raw.get(name) != kind]
+                if wrong:
+                    raise ValueError(f"{wrong[0]!r} shares a count, but is no {kind} branch")
         missing = [name for name in self.preparation.needs(self.columns) if name not in raw]
         if missing:
             raise ValueError(f"{missing[0]!r} is used, but is no branch of the transform")

@@ -24,6 +24,8 @@ from hepdata_adapters.common.columns import (
 )
 from hepdata_adapters.common.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.expressions import Expression, parse
+from hepdata_adapters.common.transform.counts import SharedCount
+from hepdata_adapters.common.transform.vector import Fault
 
 
 class _Model(BaseModel):
@@ -79,8 +81,9 @@ READ, REMOVED = "#read", "#removed"
 class Preparation(_Model):
     """Raw columns to prepared ones. branches: all that it may be asked to read.
 
-    columns: in an order in which each needs only those before it. Besides, ``Jet_pt#read`` and
-    ``Jet_pt#removed`` count the objects of a member's group in each event, ``(n,)`` int64.
+    columns: in an order in which each needs only those before it. counts: what the files prove
+    of the lengths of the branches. Besides, ``Jet_pt#read`` and ``Jet_pt#removed`` count the
+    objects of a member's group in each event, ``(n,)`` int64.
 
     >>> preparation = Preparation(
     ...     branches=(RawBranch(name="Jet_pt", kind="jagged", dtype="float32"),),
@@ -96,6 +99,7 @@ class Preparation(_Model):
     branches: tuple[RawBranch, ...] = ()
     objects: tuple[ObjectGroup, ...] = ()
     columns: tuple[DerivedColumn, ...] = ()
+    counts: tuple[SharedCount, ...] = ()
 
     @model_validator(mode="after")
     def _readable(self) -> Preparation:
@@ -158,7 +162,12 @@ class Preparation(_Model):
             branches=tuple(branch for branch in self.branches if branch.name in raw),
             objects=objects,
             columns=tuple(column for column in self.columns if column.name in wanted),
+            counts=tuple(part for count in self.counts if (part := count.restricted(raw))),
         )
+
+    def count_faults(self, columns: Mapping[str, Column]) -> list[Fault]:
+        """The raw events with lengths and counts that no event of the files can have."""
+        return [fault for count in self.counts for fault in count.faults(columns)]
 
     def __call__(self, columns: Mapping[str, Column], names: Iterable[str]) -> Columns:
         """The prepared columns ``names`` of n events.
@@ -167,6 +176,8 @@ class Preparation(_Model):
         the first such event.
         """
         names = tuple(names)
+        for fault in self.count_faults(columns):
+            raise InvalidValueError(fault.reason, branch=fault.branch, row=fault.row)
         present = dict(columns)
         wanted = self.made_of(names)
         for group in self.groups_of(names):
