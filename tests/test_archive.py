@@ -19,9 +19,11 @@ import torch
 
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.transform import vector
+from hepdata_serving import integrity
 from hepdata_serving.answers import MAX_REASONS, answer_batch, predict_events
 from hepdata_serving.archive import source_files, write_atomically, zip_bytes
 from hepdata_serving.errors import ArchiveError, ExportError, JavaError
+from hepdata_serving.integrity import SUMS, check_folder, folder_sums
 from hepdata_serving.testing import (
     ExampleScorer,
     eager,
@@ -396,6 +398,7 @@ def test_a_model_that_misses_its_golden_predictions_is_refused(
     golden = json.loads((unpacked / "golden.json").read_text())
     golden["predictions"][4] += 1e-5
     (unpacked / "golden.json").write_text(json.dumps(golden))
+    seal(unpacked)
     handler = RawEventHandler()
     with pytest.raises(ArchiveError, match="golden event 4: the model predicts"):
         handler.initialize(FakeContext(unpacked))
@@ -408,11 +411,63 @@ def test_a_model_that_misses_its_golden_predictions_is_refused(
 def test_an_incomplete_or_corrupt_archive_is_refused(name: str, unpacked: Path) -> None:
     data = (unpacked / name).read_bytes()
     (unpacked / name).write_bytes(data[: len(data) // 2])
-    with pytest.raises(ArchiveError, match="corrupt"):
+    with pytest.raises(ArchiveError, match=f"{name} is not the file that was exported"):
+        RawEventHandler().initialize(FakeContext(unpacked))
+    seal(unpacked)
+    with pytest.raises(ArchiveError, match=r"corrupt|not valid JSON"):
         RawEventHandler().initialize(FakeContext(unpacked))
     (unpacked / name).unlink()
+    with pytest.raises(ArchiveError, match=f"{name} cannot be read: No such file"):
+        RawEventHandler().initialize(FakeContext(unpacked))
+    # no hash of it either, as in an archive of an earlier version
+    seal(unpacked)
     with pytest.raises(ArchiveError, match=f"corrupt: .*{name}"):
         RawEventHandler().initialize(FakeContext(unpacked))
+
+
+def test_one_flipped_bit_anywhere_in_an_archive_is_noticed(unpacked: Path) -> None:
+    files = sorted(path for path in unpacked.rglob("*") if path.is_file())
+    files = [path for path in files if "MAR-INF" not in path.parts]
+    random = np.random.default_rng(4)
+    for path in (*files, *random.choice(np.array(files), 50)):
+        kept = path.read_bytes()
+        flipped = bytearray(kept)
+        flipped[random.integers(len(kept))] ^= 1 << int(random.integers(8))
+        path.write_bytes(flipped)
+        with pytest.raises(ArchiveError):
+            check_folder(unpacked)
+        path.write_bytes(kept)
+    check_folder(unpacked)
+    (unpacked / SUMS).unlink()
+    with pytest.raises(ArchiveError, match="SHA256SUMS is missing: export the model again"):
+        check_folder(unpacked)
+    about = json.loads((unpacked / "metadata.json").read_text()) | {"format_version": 1}
+    (unpacked / "metadata.json").write_text(json.dumps(about))
+    check_folder(unpacked)  # as it was before there were hashes
+
+
+def test_deep_and_huge_json_in_an_archive_is_told(
+    unpacked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("golden.json", "transform.json"):
+        kept = (unpacked / name).read_bytes()
+        for depth in (65, 200_000):
+            (unpacked / name).write_text("[" * depth + "]" * depth)
+            seal(unpacked)
+            with pytest.raises(ArchiveError, match=f"{name} is nested more than 64 levels deep"):
+                RawEventHandler().initialize(FakeContext(unpacked))
+        (unpacked / name).write_bytes(kept)
+    seal(unpacked)
+    monkeypatch.setattr(integrity, "MAX_JSON_BYTES", 100)
+    with pytest.raises(ArchiveError, match=r"has \d+ bytes, more than 100"):
+        RawEventHandler().initialize(FakeContext(unpacked))
+
+
+def seal(folder: Path) -> None:
+    """Make the hashes fit what the folder holds now."""
+    (folder / SUMS).unlink()
+    found = folder_sums(folder).splitlines(keepends=True)
+    (folder / SUMS).write_text("".join(line for line in found if "MAR-INF" not in line))
 
 
 def test_the_archived_code_serves_not_the_installed_one(unpacked: Path) -> None:

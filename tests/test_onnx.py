@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from hepdata_adapters.torch.module import Scorer
 from hepdata_adapters.torch.transform import EventTransform
 from hepdata_serving.answers import predict_events
 from hepdata_serving.errors import ArchiveError, ExportError
+from hepdata_serving.integrity import sums_text
 from hepdata_serving.onnx import export as onnx_export
 from hepdata_serving.onnx import runtime
 from hepdata_serving.onnx.export import export_onnx
@@ -275,7 +277,7 @@ def test_folder_predicts_as_the_model(exported: Path, n: int) -> None:
 
 def test_folder_is_complete_and_described(exported: Path) -> None:
     assert {path.name for path in exported.iterdir()} == {
-        "README.md", "golden.json", "metadata.json", "model.onnx", "transform.json",
+        "README.md", "SHA256SUMS", "golden.json", "metadata.json", "model.onnx", "transform.json",
     }  # fmt: skip
     about = json.loads((exported / "metadata.json").read_text())
     assert about["outputs"] == ["signal"]
@@ -413,6 +415,7 @@ def test_long_events_are_run_in_small_parts(
     ("file", "change", "message"),
     [
         ("model.onnx", lambda data: data[: len(data) // 2], "cannot load model.onnx"),
+        ("golden.json", lambda data: b"[" * 100_000, "golden.json is nested more than 64 levels"),
         ("transform.json", lambda data: data.replace(b'"int32"', b'"int64"'), "cannot be run on"),
         ("transform.json", lambda data: b"{}", "is not an exported ONNX model"),
         ("golden.json", lambda data: b"[]", "is not an exported ONNX model"),
@@ -430,9 +433,31 @@ def test_a_damaged_folder_is_not_loaded(
     for path in exported.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / file).write_bytes(change((exported / file).read_bytes()))
+    with pytest.raises(ArchiveError, match=f"{file} is not the file that was exported"):
+        OnnxModel(tmp_path)
+    sums = sums_text({name: (tmp_path / name).read_bytes() for name in runtime.FILES})
+    (tmp_path / "SHA256SUMS").write_text(sums)
     overlong = example_events(1)[0] | {"Lep_eta": [1.0, 2.0, 3.0]}
     with pytest.raises(ArchiveError, match=message):
         OnnxModel(tmp_path).predict([overlong])
+
+
+def test_no_flipped_bit_is_served(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
+    random = np.random.default_rng(25)
+    for number in range(200):
+        name = "model.onnx" if number < 150 else [*runtime.FILES, "SHA256SUMS"][number % 5]
+        kept = (tmp_path / name).read_bytes()
+        flipped = bytearray(kept)
+        flipped[random.integers(len(kept))] ^= 1 << int(random.integers(8))
+        (tmp_path / name).write_bytes(flipped)
+        with pytest.raises(ArchiveError):
+            OnnxModel(tmp_path)
+        (tmp_path / name).write_bytes(kept)
+    OnnxModel(tmp_path)
+    (tmp_path / "SHA256SUMS").unlink()
+    with pytest.raises(ArchiveError, match="SHA256SUMS is missing: export the model again"):
+        OnnxModel(tmp_path)
 
 
 def test_a_model_runs_where_torch_is_not(exported: Path) -> None:

@@ -86,7 +86,13 @@ def inputs_of(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_folder_is_what_tf_serving_expects(folder: Path) -> None:
-    extra = {"transform.json", "golden.json", "metadata.json", "tf_serving_warmup_requests"}
+    extra = {
+        "SHA256SUMS",
+        "transform.json",
+        "golden.json",
+        "metadata.json",
+        "tf_serving_warmup_requests",
+    }
     for version in ("1", "2"):
         assert files_in(folder / "models" / "tth" / version) == {
             "saved_model.pb",
@@ -545,12 +551,16 @@ class LabelChecks(ModelServiceServicer):
         return answer
 
     def GetModelStatus(self, request: Any, context: Any) -> Any:
-        version = request.model_spec.version.value
+        spec = request.model_spec
         state = get_model_status_pb2.ModelVersionStatus
         answer = get_model_status_pb2.GetModelStatusResponse()
-        answer.model_version_status.add(
-            version=version, state=state.END if version in self.broken else state.AVAILABLE
-        )
+        if spec.version_label and spec.version_label not in self.labels:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "unrecognized label")
+        wanted = self.labels.get(spec.version_label, spec.version.value)
+        for version in sorted({wanted} if wanted else self.loaded):
+            answer.model_version_status.add(
+                version=version, state=state.END if version in self.broken else state.AVAILABLE
+            )
         return answer
 
 
@@ -582,6 +592,7 @@ def test_a_running_server_takes_every_rollout(
         assert apply_rollout(target, tmp_path) == paths
         state = served_versions(tmp_path)["m"]
         assert (service.loaded, service.labels) == (set(state.served), state.labels)
+        assert apply_rollout(target, tmp_path) == []  # it is there already
 
 
 def test_a_server_that_refuses_or_fails_is_reported(

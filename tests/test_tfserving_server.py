@@ -8,9 +8,12 @@ import queue
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +49,7 @@ from hepdata_adapters.common.transform.feature import FeatureTransform
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.errors import ArchiveError, ServerError
+from hepdata_serving.integrity import folder_sums
 from hepdata_serving.predict import predict_remote
 from hepdata_serving.tfserving import client, engine, rest, servable
 from hepdata_serving.tfserving.aspired import read_config
@@ -58,7 +62,7 @@ from hepdata_serving.tfserving.testing import (
     small_scorer,
     small_transform,
 )
-from hepdata_serving.tfserving.versions import promote
+from hepdata_serving.tfserving.versions import promote, rollback
 from tests.conftest import EXAMPLES
 from tests.servers import free_port, poll
 
@@ -92,7 +96,7 @@ def own(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "moved"))
 
 
-def expected(events: list[dict[str, Any]], version: int = 2, classes: int = 1) -> Any:
+def expected(events: list[dict[str, Any]], version: int = 1, classes: int = 1) -> Any:
     transform = small_transform()
     scorer = small_scorer(transform.num_features, classes, version - 1)
     return np.array(offline(scorer, transform, events))
@@ -156,7 +160,7 @@ def test_a_thousand_raw_events_by_rest_and_grpc_are_predicted_as_offline(
     assert by_grpc.dtype == np.float32
     for served in (by_client, by_row, by_grpc):
         np.testing.assert_allclose(served, expected(events), rtol=0, atol=1e-6)
-    assert (answer.model_spec.name, answer.model_spec.version.value) == ("tth", 2)
+    assert (answer.model_spec.name, answer.model_spec.version.value) == ("tth", 1)
     assert answer.model_spec.signature_name == "serving_default"
 
 
@@ -449,7 +453,7 @@ def test_any_json_is_answered_or_refused(
 
 @pytest.mark.parametrize(
     ("place", "version"),
-    [("", 2), ("/versions/1", 1), ("/versions/2", 2), ("/labels/stable", 1), ("/labels/canary", 2)],
+    [("", 1), ("/versions/1", 1), ("/versions/2", 2), ("/labels/stable", 1), ("/labels/canary", 2)],
 )
 def test_versions_and_labels(place: str, version: int, server: TFServer) -> None:
     events = small_events(5, seed=8)
@@ -548,8 +552,10 @@ def test_status_and_metadata(server: TFServer, predictions: PredictionServiceStu
 # --- reloading -------------------------------------------------------------------------------
 
 
-def served_version(server: TFServer, label: str) -> int:
-    return int(get(at(server, f"/labels/{label}/metadata")).json()["model_spec"]["version"])
+def served_version(server: TFServer, label: str | None = None) -> int:
+    place = f"/labels/{label}/metadata" if label else "/metadata"
+    answer = get(at(server, place))
+    return int(answer.json()["model_spec"]["version"]) if answer.status_code == 200 else 0
 
 
 def states(server: TFServer) -> dict[int, tuple[int, str]]:
@@ -574,6 +580,51 @@ def test_a_promotion_reaches_a_running_server(own: Path) -> None:
             2: (ModelVersionStatus.AVAILABLE, ""),
         }
         assert get(at(server, "/versions/1/metadata")).status_code == 404
+
+
+def test_an_export_alone_moves_no_request_and_rollback_ends_well(own: Path) -> None:
+    """Unlabelled requests follow ``stable``; what the server did by itself needs no roll-out."""
+    with TFServer(own, 0, 0, poll=0.01) as server:
+        assert served_version(server) == 1  # 2, the canary, is loaded too
+        small_export(own, "tth")
+        poll(lambda: served_version(server, "canary") == 3, 60, "the export was not noticed")
+        assert served_version(server) == served_version(server, "stable") == 1
+        promote(own)
+        poll(lambda: served_version(server) == 3, 60, "the promotion was not served")
+        rollback(own)
+        poll(lambda: served_version(server) == 1, 60, "the roll-back was not served")
+        assert apply_rollout(server.grpc_address, own) == []
+        assert served_version(server) == 1
+
+
+def test_clients_that_leave_are_no_fault(
+    server: TFServer, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = server.urls["tth"].split("/")[2].split(":")
+    head = b"POST /v1/models/tth:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    whole = json.dumps({"instances": rows_of(small_events(400))}).encode()
+    full = head.replace(b"100", str(len(whole)).encode()) + whole
+    for sent in (head, head + b'{"instances": [', full, b"POST /v1/mod", b"\x16\x03\x01\xff", b""):
+        for reset in (True, False):
+            with socket.create_connection((host, int(port)), timeout=10) as peer:
+                peer.sendall(sent)
+                if reset:  # an RST, as of a client that was killed
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        calls = [
+            PredictionServiceStub(channel).Predict.future(asked, timeout=60)
+            for asked in (request(inputs_of(small_events(3000))), request({}))
+            for _ in range(10)
+        ]
+        for call in calls:
+            call.cancel()
+    answer = post(server.urls["tth"], {"instances": rows_of(small_events(2))})
+    assert answer.status_code == 200
+    time.sleep(0.3)
+    # a line for what is no HTTP at all, and nothing else
+    assert {record.getMessage() for record in caplog.records} <= {"Invalid HTTP request received."}
+    assert "Traceback" not in caplog.text
+    assert capfd.readouterr().err == ""
 
 
 def test_the_folder_is_watched(own: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -666,7 +717,14 @@ def test_a_new_version_is_loading_until_it_is_served(
         assert not seen  # what is loaded is not loaded again
 
 
-@pytest.mark.parametrize("fault", ["golden", "graph", "gone"])
+def seal(version: Path) -> None:
+    """Make the hashes of a version fit what it holds now."""
+    sums = version / "assets.extra" / "SHA256SUMS"
+    sums.unlink()
+    sums.write_text(folder_sums(version))
+
+
+@pytest.mark.parametrize("fault", ["golden", "flipped", "graph", "gone"])
 def test_a_broken_version_is_refused_and_the_old_ones_keep_serving(fault: str, own: Path) -> None:
     version = own / "models" / "tth" / "2"
     config = serve_only_version_1(own)
@@ -675,13 +733,23 @@ def test_a_broken_version_is_refused_and_the_old_ones_keep_serving(fault: str, o
         golden = json.loads(path.read_text())
         golden["predictions"][2] = 0.125
         path.write_text(json.dumps(golden))
+        seal(version)
         message = r"golden event 2: the model predicts .*, not 0.125"
+    elif fault == "flipped":
+        content = bytearray((version / "variables/variables.data-00000-of-00001").read_bytes())
+        content[len(content) // 2] ^= 1
+        (version / "variables/variables.data-00000-of-00001").write_bytes(content)
+        message = (
+            "version 2 of model 'tth' in .*variables.data-.* is not the file that was exported"
+        )
     elif fault == "graph":
         content = (version / "saved_model.pb").read_bytes()
         (version / "saved_model.pb").write_bytes(content[: len(content) // 2])
+        seal(version)
         message = "version 2 of model 'tth' in .* cannot be loaded"
     else:
         (version / "saved_model.pb").unlink()
+        seal(version)
         message = "is incomplete: there is no saved_model.pb"
     with TFServer(own, 0, 0, poll=None) as server:
         (own / "models.config").write_text(config)

@@ -31,6 +31,7 @@ from hepdata_serving import client
 from hepdata_serving.answers import predict_events
 from hepdata_serving.archive import zip_bytes
 from hepdata_serving.errors import JavaError, ServerError
+from hepdata_serving.integrity import SUMS, sums_text
 from hepdata_serving.testing import (
     ExampleScorer,
     eager,
@@ -42,6 +43,7 @@ from hepdata_serving.torchserve.java import find_java
 from hepdata_serving.torchserve.processes import free_ports, live_members, port_is_free
 from hepdata_serving.torchserve.server import TorchServer
 
+MANIFEST = "MAR-INF/MANIFEST.json"
 SERVE = (
     "import sys; from hepdata_serving.torchserve.server import serve; "
     "sys.exit(serve(sys.argv[1], int(sys.argv[2])))"
@@ -298,7 +300,9 @@ def test_a_model_that_misses_its_golden_predictions_is_not_served(
         files = {name: archive.read(name) for name in archive.namelist()}
     golden = json.loads(files["golden.json"])
     golden["predictions"][2] = 0.125
-    path.write_bytes(zip_bytes(files | {"golden.json": json.dumps(golden).encode()}))
+    files |= {"golden.json": json.dumps(golden).encode()}
+    inside = {name: data for name, data in files.items() if name not in (SUMS, MANIFEST)}
+    path.write_bytes(zip_bytes(files | {SUMS: sums_text(inside).encode()}))
     server = TorchServer(tmp_path, 0)
     with pytest.raises(ServerError, match=r"golden event 2: the model predicts .*, not 0.125$"):
         server.start()

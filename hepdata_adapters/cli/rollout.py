@@ -45,6 +45,7 @@ def rollout(
 
     for path in apply_rollout(server, directory):
         print(f"{server} took {path.name}")
+    print(f"{server} serves what {directory} says")
 
 
 def _tell(directory: Path, steps: list[Path]) -> None:

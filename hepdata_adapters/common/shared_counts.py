@@ -6,7 +6,7 @@ count where they share the column of their offsets. A ``std::vector`` has a leng
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

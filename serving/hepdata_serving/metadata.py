@@ -27,7 +27,7 @@ def metadata_text(
     """
     content = {
         "format": "hepdata-archive",
-        "format_version": 1,
+        "format_version": 2,
         "name": name,
         "version": version,
         "task": task,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from hepdata_adapters.common.errors import ConfigError
@@ -10,6 +9,7 @@ from hepdata_adapters.common.transform.feature import FeatureTransform
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.preparation import RawBranch
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_serving.integrity import parse_json
 
 
 def read_transform(text: bytes | str) -> tuple[Transform, str | None]:
@@ -17,12 +17,13 @@ def read_transform(text: bytes | str) -> tuple[Transform, str | None]:
 
     Where a scaling function of the user's is not registered in this process: one of the same
     branches that allows all events (see `any_events`), and why. The graph has the function.
-    Raises ValueError for text that is no transform.
+    Raises ValueError for text that is no transform, ArchiveError for what is not even JSON.
     """
+    parsed = parse_json(text, "transform.json")
     try:
         return Transform.model_validate_json(text), None
     except ConfigError as error:
-        found = json.loads(text)["preparation"]["branches"]
+        found = parsed["preparation"]["branches"]
         return any_events([RawBranch.model_validate(branch) for branch in found]), str(error)
 
 

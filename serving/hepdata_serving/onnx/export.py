@@ -18,12 +18,13 @@ from hepdata_serving.archive import checked_name, write_atomically
 from hepdata_serving.checks import check_exportable, check_scores, check_task, golden_values, needed
 from hepdata_serving.errors import ExportError
 from hepdata_serving.golden import golden_text
+from hepdata_serving.integrity import SUMS, sums_text
 from hepdata_serving.metadata import metadata_text
 from hepdata_serving.onnx.graph import graph_inputs, save_graph
 from hepdata_serving.onnx.readme import readme
-from hepdata_serving.onnx.runtime import Graph, OnnxModel
+from hepdata_serving.onnx.runtime import FILES, Graph, OnnxModel
 
-_FILES = ("README.md", "golden.json", "metadata.json", "model.onnx", "transform.json")
+_FILES = ("README.md", SUMS, *FILES)
 
 
 def export_onnx(
@@ -79,6 +80,10 @@ def export_onnx(
         "transform.json": (transform.model_dump_json(indent=1) + "\n").encode(),
         "golden.json": golden_text(events, expected).encode(),
         "metadata.json": described.encode(),
+    }
+    # people write into a README, so it has no hash
+    files |= {
+        SUMS: sums_text(files).encode(),
         "README.md": readme(name, task, outputs, inputs, without_nan(events)).encode(),
     }
     _write_proven(target, files)

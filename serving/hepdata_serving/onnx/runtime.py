@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,11 @@ from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.answers import MAX_ROWS
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.golden import check_golden
+from hepdata_serving.integrity import parse_json, read_checked
 from hepdata_serving.transforms import read_transform
+
+FILES = ("golden.json", "metadata.json", "model.onnx", "transform.json")
+"""What `SHA256SUMS` of an exported folder is about."""
 
 OUTPUTS = ("score", "valid")
 """Scores float32, NaN for an event that may not be scored; and whether it may, ``(n,)`` bool."""
@@ -47,13 +50,12 @@ class OnnxModel:
     def __init__(self, folder: Path | str, *, threads: int = 1) -> None:
         folder = Path(folder)
         try:
-            self._transform, self._unknown = read_transform(
-                (folder / "transform.json").read_bytes()
-            )
-            golden = json.loads((folder / "golden.json").read_bytes())
+            files = read_checked(folder, FILES)
+            self._transform, self._unknown = read_transform(files["transform.json"])
+            golden = parse_json(files["golden.json"], "golden.json")
             events, expected = golden["events"], golden["predictions"]
-            self._graph = Graph((folder / "model.onnx").read_bytes(), threads)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._graph = Graph(files["model.onnx"], threads)
+        except (ValueError, KeyError, TypeError) as error:
             raise ArchiveError(f"{folder} is not an exported ONNX model: {error}") from error
         check_golden(events, expected, self.predict)
 

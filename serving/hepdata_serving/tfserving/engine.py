@@ -20,6 +20,7 @@ from hepdata_adapters.common.errors import HepDataError
 from hepdata_serving.tfserving.aspired import Aspired, aspired, read_config
 from hepdata_serving.tfserving.faults import RequestError, invalid
 from hepdata_serving.tfserving.servable import Servable, load
+from hepdata_serving.tfserving.states import STABLE
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ class Engine:
             self._apply(wanted)
 
     def find(self, spec: ModelSpec) -> Servable:
-        """The version that a request means: by number, by label, or else the latest.
+        """The version that a request means: by number, by label, or else the stable one.
+
+        Without a label ``stable`` it is the latest, as in TF Serving, which knows no other rule:
+        an export must not move the requests that name no version.
 
         Raises RequestError: NOT_FOUND for a model or version that is not served,
         INVALID_ARGUMENT for a label that it does not have.
@@ -103,7 +107,7 @@ class Engine:
             raise _not_found(f"no model {spec.name!r} is served, only: {known}")
         number = _number(spec, table)
         if number is None:
-            return loaded[max(loaded)]
+            number = table.labels.get(spec.name, {}).get(STABLE, max(loaded))
         if number not in loaded:
             raise _not_found(
                 f"version {number} of model {spec.name!r} is not served, only: "

@@ -22,6 +22,7 @@ from hepdata_serving.archive import checked_name, write_atomically
 from hepdata_serving.checks import check_exportable, check_scores, check_task, golden_values, needed
 from hepdata_serving.errors import ArchiveError, ExportError
 from hepdata_serving.golden import check_golden, golden_text
+from hepdata_serving.integrity import SUMS, folder_sums
 from hepdata_serving.metadata import metadata_text
 from hepdata_serving.tfserving.configs import BATCHING, BATCHING_TEXT, MONITORING, MONITORING_TEXT
 from hepdata_serving.tfserving.readme import write_readme
@@ -80,6 +81,7 @@ def export_tfserving(
         (extra / "transform.json").write_text(transform.model_dump_json(indent=1) + "\n")
         (extra / "golden.json").write_text(golden_text(events, expected))
         (extra / "metadata.json").write_text(described)
+        (extra / SUMS).write_text(folder_sums(model))
         path = _publish(model, directory / "models" / name / str(version))
 
     announce(directory, name, version)

@@ -14,6 +14,7 @@ from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.tf.transform import input_signature
 from hepdata_serving.archive import write_atomically
 from hepdata_serving.errors import ArchiveError
+from hepdata_serving.integrity import parse_json
 from hepdata_serving.tfserving.configs import BATCHING, MODELS, MONITORING
 from hepdata_serving.tfserving.versions import ROLLOUT, served_versions, versions_on_disk
 from hepdata_serving.transforms import read_transform
@@ -120,10 +121,10 @@ waits until its versions are available.
 def _model_text(name: str, folder: Path) -> str:
     extra = folder / "assets.extra"
     try:
-        transform, _ = read_transform((extra / "transform.json").read_text())
-        about = json.loads((extra / "metadata.json").read_text())
-        golden = json.loads((extra / "golden.json").read_text())
-    except (OSError, ValueError) as error:
+        transform, _ = read_transform((extra / "transform.json").read_bytes())
+        about = parse_json((extra / "metadata.json").read_bytes(), "metadata.json")
+        golden = parse_json((extra / "golden.json").read_bytes(), "golden.json")
+    except (OSError, ValueError, ArchiveError) as error:
         raise ArchiveError(f"{folder} was not written by this package: {error}") from error
     return f"""
 ## {name}

@@ -20,10 +20,11 @@ _POLL_SECONDS = 0.2
 
 
 def apply_rollout(target: str, directory: Path | str, timeout: float = 60.0) -> list[Path]:
-    """Send ``directory/rollout/*.config`` in order; returns them.
+    """Send ``directory/rollout/*.config`` in order; returns those that the server needed.
 
     Waits after each until all of its versions are available, because the next one may label
-    them. target: ``host:port`` of the server's gRPC. timeout: seconds for each config.
+    them. A server that is there already, because it watches the folder itself, needs none.
+    target: ``host:port`` of the server's gRPC. timeout: seconds for each config.
     Raises ConfigError if there is none, ArchiveError for a corrupt one, ServerError if the
     server refuses a config or does not load a version in time.
     """
@@ -33,10 +34,15 @@ def apply_rollout(target: str, directory: Path | str, timeout: float = 60.0) -> 
     configs = [_read(path) for path in paths]
     with grpc.insecure_channel(target) as channel:
         service = ModelServiceStub(channel)
-        for path, config in zip(paths, configs, strict=True):
+        for number, (path, config) in enumerate(zip(paths, configs, strict=True)):
+            if _serves(service, configs[-1], timeout):
+                return paths[:number]
             try:
                 _send(service, config, timeout)
             except (grpc.RpcError, ServerError) as error:
+                # it may have got there on its own since it was asked
+                if _serves(service, configs[-1], timeout):
+                    return paths[:number]
                 reason = error.details() if isinstance(error, grpc.RpcError) else error
                 raise ServerError(f"{target} did not take {path}: {reason}") from error
     return paths
@@ -47,6 +53,34 @@ def _read(path: Path) -> ModelServerConfig:
         return text_format.Parse(path.read_text(), ModelServerConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise ArchiveError(f"{path} is corrupt: {error}") from error
+
+
+def _serves(service: ModelServiceStub, config: ModelServerConfig, timeout: float) -> bool:
+    """Whether the server has the versions of the config, no others, and its labels."""
+    for model in config.model_config_list.config:
+        try:
+            if _available(service, model.name, timeout) != set(
+                model.model_version_policy.specific.versions
+            ):
+                return False
+            for label, version in model.version_labels.items():
+                if _available(service, model.name, timeout, label) != {version}:
+                    return False
+        except grpc.RpcError:
+            return False  # no such model or label, or no server: sending will tell
+    return True
+
+
+def _available(
+    service: ModelServiceStub, name: str, timeout: float, label: str | None = None
+) -> set[int]:
+    """The versions of a model, or of one of its labels, that answer."""
+    request = GetModelStatusRequest()
+    request.model_spec.name = name
+    if label is not None:
+        request.model_spec.version_label = label
+    found = service.GetModelStatus(request, timeout=timeout).model_version_status
+    return {status.version for status in found if status.state == ModelVersionStatus.AVAILABLE}
 
 
 def _send(service: ModelServiceStub, config: ModelServerConfig, timeout: float) -> None:

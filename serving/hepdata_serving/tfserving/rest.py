@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
@@ -39,7 +39,10 @@ def rest_app(engine: Engine, pool: Executor) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        body = await _body(request)
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return  # nobody waits for an answer any more
         if body is None:
             response = _error(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
             response.headers["Connection"] = "close"  # the rest of the body is not read

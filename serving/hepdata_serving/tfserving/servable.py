@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from hepdata_adapters.common.dense import dense_inputs
 from hepdata_adapters.common.events import columns_from_events
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.golden import check_golden
+from hepdata_serving.integrity import check_folder, parse_json
 from hepdata_serving.tfserving.faults import RequestError, invalid
 from hepdata_serving.transforms import read_transform
 
@@ -152,11 +152,15 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def load(model: str, version: int, folder: Path) -> Servable:
-    """Load a version and check that it predicts its golden examples, where it has any.
+    """Load a version and check its hashes and golden predictions, where it has any.
 
-    Raises ArchiveError where it cannot be loaded or predicts something else.
+    Raises ArchiveError where it has changed, cannot be loaded or predicts something else.
     """
     where = f"version {version} of model {model!r} in {folder}"
+    try:
+        check_folder(folder, _EXTRA)
+    except ArchiveError as error:
+        raise ArchiveError(f"{where}: {error}") from error
     signatures = _signatures(folder, where)
     try:
         loaded = tf.saved_model.load(str(folder))
@@ -190,9 +194,9 @@ def _check_golden(servable: Servable, extra: Path) -> None:
     if not path.is_file():
         return
     try:
-        golden = json.loads(path.read_text())
+        golden = parse_json(path.read_bytes(), path.name)
         events, expected = golden["events"], golden["predictions"]
-        transform, _ = read_transform((extra / "transform.json").read_text())
+        transform, _ = read_transform((extra / "transform.json").read_bytes())
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ArchiveError(f"{path} cannot be used: {error!r}") from error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from hepdata_adapters.common.errors import ConfigError, nearest
 from hepdata_serving.archive import write_atomically
 from hepdata_serving.errors import ArchiveError
+from hepdata_serving.integrity import parse_json
 from hepdata_serving.tfserving.configs import MODELS, ServedModel, parse_models, render_models
 from hepdata_serving.tfserving.states import CANARY, STABLE, Versions, sequence
 
@@ -102,10 +103,10 @@ def _history(directory: Path, name: str) -> list[int]:
     if not path.exists():
         return []
     try:
-        versions = json.loads(path.read_text())["earlier"]
+        versions = parse_json(path.read_bytes(), path.name)["earlier"]
         if versions == sorted({int(version) for version in versions}):
             return list(versions)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ArchiveError, TypeError, ValueError, KeyError) as error:
         raise ArchiveError(f"{path} is corrupt: {error!r}") from error
     raise ArchiveError(f"{path} is corrupt: it holds {versions!r}, not versions in order")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_serving.errors import ArchiveError
+from hepdata_serving.integrity import parse_json
 
 BATCH_SIZE = 16
 MAX_BATCH_DELAY_MS = 2
@@ -156,8 +157,8 @@ def parse(text: str) -> dict[str, str]:
 def _model(path: Path) -> Model:
     try:
         with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))
+            manifest = parse_json(archive.read("MAR-INF/MANIFEST.json"), "its manifest")
         model = manifest["model"]
         return Model(str(model["modelName"]), str(model["modelVersion"]), path.name)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+    except (OSError, zipfile.BadZipFile, ArchiveError, KeyError, TypeError) as error:
         raise ArchiveError(f"{path} is not a TorchServe archive: {error}") from error

@@ -30,6 +30,7 @@ from hepdata_serving.checks import (
 )
 from hepdata_serving.errors import ExportError
 from hepdata_serving.golden import check_golden, golden_text
+from hepdata_serving.integrity import SUMS, sums_text
 from hepdata_serving.metadata import json_text, metadata_text
 from hepdata_serving.torchserve import config
 from hepdata_serving.torchserve.program import load_program, save_program
@@ -109,14 +110,18 @@ def _archive_files(
         "runtime": "python",
         "model": {"modelName": name, "modelVersion": version, "handler": _HANDLER},
     }
-    return {
-        "MAR-INF/MANIFEST.json": json_text(manifest).encode(),
+    files = {
         _HANDLER: handler,
         "model.pt2": program,
         "transform.json": (transform.model_dump_json(indent=1) + "\n").encode(),
         "golden.json": golden.encode(),
         "metadata.json": about.encode(),
         **{f"code/{path}": source for path, source in code.items()},
+    }
+    return files | {
+        # which TorchServe reads, and may not unpack
+        "MAR-INF/MANIFEST.json": json_text(manifest).encode(),
+        SUMS: sums_text(files).encode(),
     }
 
 

@@ -6,7 +6,6 @@ TorchServe wants exactly one class here and no function called ``handle``.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -26,6 +25,7 @@ from hepdata_adapters.common.transform.pipeline import Transform  # noqa: E402
 from hepdata_serving.answers import Score, answer_batch, predict_events  # noqa: E402
 from hepdata_serving.errors import ArchiveError  # noqa: E402
 from hepdata_serving.golden import check_golden  # noqa: E402
+from hepdata_serving.integrity import check_folder, parse_json  # noqa: E402
 from hepdata_serving.torchserve.marker import REFUSED  # noqa: E402
 from hepdata_serving.torchserve.program import load_program  # noqa: E402
 
@@ -73,8 +73,11 @@ class RawEventHandler:
         # requests are parallel over workers; more threads only fight with them and with Java
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         try:
-            transform = Transform.model_validate_json((directory / "transform.json").read_bytes())
-            golden = json.loads((directory / "golden.json").read_bytes())
+            check_folder(directory)
+            text = (directory / "transform.json").read_bytes()
+            parse_json(text, "transform.json")
+            transform = Transform.model_validate_json(text)
+            golden = parse_json((directory / "golden.json").read_bytes(), "golden.json")
             events, expected = golden["events"], golden["predictions"]
             program = (directory / "model.pt2").read_bytes()
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -6,7 +6,6 @@ The bytes are the same for the same model: traces of the exporting machine are r
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.transform.pipeline import ModelInput
 from hepdata_serving.answers import Score
 from hepdata_serving.errors import ArchiveError, one_line
+from hepdata_serving.integrity import parse_json
 from hepdata_serving.tracing import check_scorer, traced
 
 _TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
@@ -85,7 +85,8 @@ def refuse_pickles(data: bytes) -> None:
                 if parts[-1].endswith(".pt") and item.file_size:
                     raise ArchiveError(f"model.pt2 holds a pickle: {item.filename}")
                 if parts[-1].endswith("_config.json"):
-                    for name, entry in json.loads(archive.read(item))["config"].items():
+                    config = parse_json(archive.read(item), item.filename)["config"]
+                    for name, entry in config.items():
                         plain = entry["path_name"].startswith(("weight_", "tensor_"))
                         if entry["use_pickle"] or not plain:
                             raise ArchiveError(f"model.pt2 holds a pickled object: {name}")
