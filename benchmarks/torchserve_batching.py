@@ -112,7 +112,6 @@ def export_net(folder: Path, net: str) -> list[dict[str, object]]:
     export_torchserve(
         folder,
         name="bench",
-        version="1.0",
         scorer=scorer,
         transform=transform,
         task="binary",

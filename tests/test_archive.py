@@ -113,7 +113,7 @@ def test_same_input_gives_same_bytes_in_any_process(exported: Path, tmp_path: Pa
     folder.mkdir()
     environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": python_path()}
     subprocess.run([sys.executable, "-c", code, "out"], cwd=folder, env=environment, check=True)
-    data = (folder / "out" / "model_store" / "example.mar").read_bytes()
+    data = (folder / "out" / "model_store" / "example-1.0.mar").read_bytes()
     assert hashlib.sha256(data).digest() == hashlib.sha256(exported.read_bytes()).digest()
     assert os.fsencode(tmp_path) not in data
 
@@ -141,7 +141,7 @@ def test_archive_is_complete_and_described(exported: Path) -> None:
     assert metadata["features"] == example_transform().feature_names
     folder = exported.parent.parent
     assert "curl http://127.0.0.1:8080/predictions/example" in (folder / "README.md").read_text()
-    assert [path.name for path in exported.parent.iterdir()] == ["example.mar"]
+    assert [path.name for path in exported.parent.iterdir()] == ["example-1.0.mar"]
 
 
 def test_settings_name_every_model_of_the_folder(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def runs() -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("framework", "archive"), [("torch", "tth.mar"), ("tf", "models/tth/1/saved_model.pb")]
+    ("framework", "archive"), [("torch", "tth-1.0.mar"), ("tf", "models/tth/1/saved_model.pb")]
 )
 def test_the_demo_trains_serves_and_agrees(
     tmp_path: Path, framework: str, archive: str, runs: dict[str, Path]

@@ -43,7 +43,7 @@ from hepdata_serving.tfserving.export import predict_raw
 from hepdata_serving.tfserving.readme import rest_row, write_readme
 from hepdata_serving.tfserving.reload import apply_rollout
 from hepdata_serving.tfserving.saved_model import Signatures, load_signatures
-from hepdata_serving.tfserving.states import Versions, sequence
+from hepdata_serving.tfserving.states import sequence
 from hepdata_serving.tfserving.testing import (
     offline,
     small_events,
@@ -52,6 +52,7 @@ from hepdata_serving.tfserving.testing import (
     small_transform,
 )
 from hepdata_serving.tfserving.versions import announce, promote, rollback, served_versions
+from hepdata_serving.versions import Versions
 
 TRANSFORM = small_transform()
 

@@ -86,7 +86,7 @@ def onnx(folder: Path, *described: Any) -> Path:
 
 
 def torchserve(folder: Path, *described: Any) -> Path:
-    return export_torchserve(folder, version="1.0", **arguments(*described))
+    return export_torchserve(folder, **arguments(*described))
 
 
 @pytest.fixture(scope="module")

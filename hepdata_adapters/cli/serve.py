@@ -10,22 +10,36 @@ import typer
 
 def serve(
     directory: Annotated[Path, typer.Argument(help="Folder written by export.")],
-    port: Annotated[int, typer.Option(help="HTTP port on loopback; 0 takes a free one.")] = 8080,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="HTTP port; 0 takes a free one. 8080 by default, or as config.properties says."
+        ),
+    ] = None,
     grpc_port: Annotated[
         int, typer.Option(help="gRPC port (tfserving only); 0 takes a free one.")
     ] = 8500,
-    workers: Annotated[int, typer.Option(min=1, help="Model processes (torchserve only).")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes of each model (torchserve only); as config.properties says by default.",
+        ),
+    ] = None,
 ) -> None:
-    """Serve an exported model on loopback until Ctrl-C.
+    """Serve an exported model until Ctrl-C, on loopback unless its settings say otherwise.
 
-    Runs TorchServe, or a server with TF Serving's routes. Says when it is ready and where.
+    Runs TorchServe, with all settings of config.properties (https, certificates, tokens), or a
+    server with TF Serving's routes. Says when it is ready and where.
     """
     from hepdata_adapters.common.errors import FileError
 
     if (directory / "models.config").is_file():
         from hepdata_serving.tfserving.server import serve as run_tfserving
 
-        raise typer.Exit(run_tfserving(directory, port=port, grpc_port=grpc_port))
+        raise typer.Exit(
+            run_tfserving(directory, port=8080 if port is None else port, grpc_port=grpc_port)
+        )
     if not (directory / "model_store").is_dir():
         raise FileError(
             "holds neither models.config (tfserving) nor model_store (torchserve): "

@@ -39,8 +39,12 @@ use letters, digits, '_', '-' and '.', starting with a letter or digit, at most 
 
 
 def write_atomically(path: Path, data: bytes) -> Path:
-    """Write a file that a reader finds either as it was or complete."""
+    """Write a file that a reader finds either as it was or complete.
+
+    Who may read a file that is replaced stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
     # hidden, because TorchServe loads every visible file of its model store
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -49,7 +53,7 @@ def write_atomically(path: Path, data: bytes) -> Path:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink()

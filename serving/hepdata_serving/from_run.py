@@ -33,7 +33,7 @@ def _torchserve(run: Run[Any], directory: Path) -> Path:
         )
     from hepdata_serving.torchserve.export import export_torchserve
 
-    return export_torchserve(directory, version="1.0", scorer=run.model, **_described(run))
+    return export_torchserve(directory, scorer=run.model, **_described(run))
 
 
 def _tfserving(run: Run[Any], directory: Path) -> Path:

@@ -111,7 +111,6 @@ def export_example(
     scorer = ExampleScorer(transform.num_features, classes, seed)
     events = example_events(8, seed)
     arguments: dict[str, Any] = {
-        "version": "1.0",
         "scorer": scorer,
         "transform": transform,
         "task": "multiclass" if classes > 1 else "binary",

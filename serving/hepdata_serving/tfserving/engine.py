@@ -20,7 +20,7 @@ from hepdata_adapters.common.errors import HepDataError
 from hepdata_serving.tfserving.aspired import Aspired, aspired, read_config
 from hepdata_serving.tfserving.faults import RequestError, invalid
 from hepdata_serving.tfserving.servable import Servable, load
-from hepdata_serving.tfserving.states import STABLE
+from hepdata_serving.versions import STABLE
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from hepdata_serving.archive import write_atomically
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.integrity import parse_json
 from hepdata_serving.tfserving.configs import MODELS, ServedModel, parse_models, render_models
-from hepdata_serving.tfserving.states import CANARY, STABLE, Versions, sequence
+from hepdata_serving.tfserving.states import sequence
+from hepdata_serving.versions import CANARY, STABLE, Versions
 
 ROLLOUT = "rollout"
 _HISTORY = "stable.json"

@@ -32,8 +32,14 @@ from hepdata_serving.errors import ExportError
 from hepdata_serving.golden import check_golden, golden_text
 from hepdata_serving.integrity import SUMS, sums_text
 from hepdata_serving.metadata import json_text, metadata_text
-from hepdata_serving.torchserve import config
+from hepdata_serving.torchserve.config import STORE
 from hepdata_serving.torchserve.program import load_program, save_program
+from hepdata_serving.torchserve.versions import (
+    announce,
+    served_versions,
+    version_text,
+    versions_on_disk,
+)
 
 # a name that nothing on PYTHONPATH is likely to shadow: TorchServe imports it as a top module
 _HANDLER = "hepdata_handler.py"
@@ -44,7 +50,6 @@ def export_torchserve(
     directory: Path,
     *,
     name: str,
-    version: str,
     scorer: torch.nn.Module,
     transform: Transform,
     task: str,
@@ -53,7 +58,10 @@ def export_torchserve(
     golden_predictions: list[Any],
     metadata: dict[str, Any],
 ) -> Path:
-    """Write ``model_store/NAME.mar``, ``config.properties`` and ``README.md``; return the first.
+    """Write the next version of a model, and the configs and README of the folder.
+
+    Returns ``directory/model_store/NAME-VERSION.mar``. The first version is served to requests
+    that name none; a later one to requests that name it, until it is promoted.
 
     scorer: on the CPU and in eval mode, ``x (n, d)`` float32 (a dict of tensors by name where
     the transform has inputs) to scores with the activation inside: ``(n,)`` for ``task``
@@ -64,15 +72,18 @@ def export_torchserve(
 
     Raises ConfigError for arguments that do not fit together; ExportError for a model that
     torch.export refuses or whose program predicts other values than the golden ones, and for a
-    transform with ragged or sparse inputs, or with a scaling function of the user's.
+    transform with ragged or sparse inputs, or with a scaling function of the user's; ArchiveError
+    for a folder whose configs are corrupt. After an error the folder serves what it served before.
     """
     checked_name(name, "model name")
-    checked_name(version, "model version")
     check_task(task, outputs)
     check_exportable(transform)
     check_no_user_functions(transform)
     events = [needed(event, transform) for event in golden_events]
     expected = golden_values(events, golden_predictions)
+    before = served_versions(directory)  # refuses a corrupt folder before the work is done
+    number = max(versions_on_disk(directory, name), default=0) + 1
+    version = version_text(number)
     program = save_program(scorer, transform.zeros(3))
     score = load_program(program)
     check_scores(score, transform, len(outputs) if task == "multiclass" else None)
@@ -89,10 +100,8 @@ def export_torchserve(
     frameworks = {"torch": torch.__version__}
     described = metadata_text(name, version, transform, task, outputs, metadata, frameworks)
     data = zip_bytes(_archive_files(name, version, program, transform, golden, described))
-    store = directory / "model_store"
-    path = write_atomically(store / f"{name}.mar", data)
-    properties = config.render(config.settings(config.models_in(store)))
-    write_atomically(directory / "config.properties", properties.encode())
+    path = write_atomically(directory / STORE / f"{name}-{version}.mar", data)
+    announce(directory, before, name, number)
     readme = _readme(name, task, outputs, without_nan(events))
     write_atomically(directory / "README.md", readme.encode())
     return path
@@ -153,9 +162,24 @@ curl http://127.0.0.1:8080/predictions/{name} -H 'Content-Type: application/json
   -d {shlex.quote(body)}
 ```
 
+This URL names no version and is answered by the stable one. The first export of a model is its
+version 1.0 and stable; a later export to the same folder is the next version, which is served as
+`/predictions/{name}/2.0` beside it and takes over when it is promoted:
+
+```
+hepdata-adapters promote . --model {name}     # the newest version becomes the stable one
+hepdata-adapters rollback . --model {name}    # the version that was stable before is so again
+```
+
+Both change `models` and `load_models` in `config.properties`, and nothing else in it; a running
+server takes that when it is started again. Two versions of a model are served at most, older ones
+stay in `model_store/`.
+
 The answer is `{{"predictions": [...]}}`, in the order of the events. `null` stands for NaN. A
 request with an event that cannot be used gets status 400 and the reason for each such event.
 
-The archive in `model_store/` holds everything: model, transform, the code of the transform,
-golden examples. The server refuses a model that does not reproduce its golden examples.
+Each archive in `model_store/` holds everything: model, transform, the code of the transform,
+golden examples, and the hashes of all of these (`SHA256SUMS`). The server refuses a model that has
+changed or does not reproduce its golden examples. Settings of `config.properties` (https addresses
+with a keystore or certificate, tokens, limits) are honoured by both commands above.
 """

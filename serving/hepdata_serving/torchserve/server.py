@@ -8,53 +8,49 @@ from whatever environment it is started in, and leaves logs and keys in the curr
 from __future__ import annotations
 
 import atexit
-import importlib.util
+import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import requests
-
-from hepdata_adapters.common.errors import ConfigError, MissingExtraError
+from hepdata_adapters.common.errors import ConfigError
 from hepdata_serving.errors import ServerError
 from hepdata_serving.signals import signals_set
-from hepdata_serving.torchserve import config
+from hepdata_serving.torchserve import guard
 from hepdata_serving.torchserve.java import find_java
+from hepdata_serving.torchserve.launch import (
+    environment,
+    java_command,
+    temporary_folder,
+    torchserve_home,
+)
 from hepdata_serving.torchserve.logs import LOG_CONFIG, LOG_FILE, failure_in, tail
+from hepdata_serving.torchserve.probe import FAULTS, KEY_FILE, ask, tokens
 from hepdata_serving.torchserve.processes import end_group, free_ports, port_is_free
+from hepdata_serving.torchserve.properties import ENCODING, render
+from hepdata_serving.torchserve.settings import Settings, read_settings
 
 _POLL_S = 0.1
 _GRACE_S = 5.0
 _PORT_TRIALS = 3
-_MAX_TEMPORARY = 70  # characters; the whole path of a unix socket in it must stay below 104
-
-# settings of an outer job (torchrun, another TorchServe) that Java or a worker would obey
-_FOREIGN = (
-    "TS_CONFIG_FILE",
-    "TS_MODEL_SERVER_HOME",
-    "TS_OPEN_INFERENCE_PROTOCOL",
-    "TS_BENCHMARK",
-    "LOCAL_RANK",
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-)
 
 
 class TorchServer:
     """Serves the folder that `export_torchserve` wrote; use it as a context manager.
 
-    directory: holds ``model_store/*.mar`` and ``config.properties``.
-    port: of the predictions, on 127.0.0.1; 0 takes a free one. All other ports are free ones.
-    workers: processes for each model. log: folder for TorchServe's log, removed at stop if None.
+    directory: holds ``model_store/*.mar`` and ``config.properties``, all of which is honoured:
+    addresses and their schemes, certificates, tokens, limits. Only addresses that stand there as
+    they were exported get free ports on 127.0.0.1.
+    port: of the predictions; 0 takes a free one, None that of the settings.
+    workers: processes for each version of a model, None as in the settings.
+    log: folder for TorchServe's log, removed at stop if None.
     timeout: seconds until every model must be ready.
 
     ::
@@ -66,24 +62,23 @@ class TorchServer:
     def __init__(
         self,
         directory: Path | str,
-        port: int = 8080,
+        port: int | None = None,
         *,
-        workers: int = 1,
+        workers: int | None = None,
         log: Path | None = None,
         timeout: float = 120.0,
     ) -> None:
-        if workers < 1:
+        if workers is not None and workers < 1:
             raise ConfigError(f"workers must be at least 1, not {workers}")
-        if not 0 <= port < 65535:
+        if port is not None and not 0 <= port < 65535:
             raise ConfigError(f"port must be from 0 to 65534, not {port}")
         self.directory = Path(directory).resolve()
-        self.models = config.models_in(self.directory / "model_store")
-        self.workers = workers
         self.timeout = timeout
-        self._wanted_port = port
+        self._wanted_port, self._wanted_workers = port, workers
         self._wanted_log = log
-        self._ports = config.Ports()
+        self._settings = self._read_settings()
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._log = Path()
 
@@ -95,9 +90,25 @@ class TorchServer:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where each model predicts, by its name."""
-        base = f"http://127.0.0.1:{self._ports.inference}/predictions"
-        return {model.name: f"{base}/{model.name}" for model in self.models}
+        """Where the stable version of each model predicts, by its name."""
+        base = f"{self._settings.inference.url}/predictions"
+        return {model.name: f"{base}/{model.name}" for model in self._settings.models}
+
+    @property
+    def canary_urls(self) -> dict[str, str]:
+        """Where the version that is not yet stable predicts, by the name of the model."""
+        seen: set[str] = set()
+        canaries = {}
+        for model in self._settings.models:  # the stable version of a name comes first
+            if model.name in seen:
+                canaries[model.name] = f"{self.urls[model.name]}/{model.version}"
+            seen.add(model.name)
+        return canaries
+
+    @property
+    def key_file(self) -> Path | None:
+        """The file with TorchServe's tokens, for this user only; None where it needs none."""
+        return self._folder / KEY_FILE if self._folder and self._settings.has_tokens else None
 
     @property
     def url(self) -> str:
@@ -120,10 +131,11 @@ class TorchServer:
         """
         if self._process:
             raise ServerError("this server is already running")
-        java, home = find_java(), _torchserve_home()
+        java, home = find_java(), torchserve_home()
         try:
             for trial in range(_PORT_TRIALS):
-                self._ports = self._choose_ports()
+                self._settings = self._read_settings()
+                self._check_port()
                 self._launch(java, home)
                 try:
                     self._wait_until_ready(cancelled)
@@ -157,93 +169,92 @@ class TorchServer:
         left = end_group(process, _GRACE_S) if process else []
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+        guarding, self._guard = self._guard, None
+        if guarding:  # last, so that it does what we may not come to
+            guarding.kill()
+            guarding.communicate()
         if left:
             raise ServerError(f"processes {left} of TorchServe could not be ended")
 
-    def _choose_ports(self) -> config.Ports:
-        ports = config.Ports(*free_ports(5))
-        if self._wanted_port == 0:
-            return ports
-        if not port_is_free(self._wanted_port):
+    def _read_settings(self) -> Settings:
+        return read_settings(
+            self.directory, self._wanted_port, self._wanted_workers, iter(free_ports(6))
+        )
+
+    def _check_port(self) -> None:
+        address = self._settings.inference
+        if address.connected == "127.0.0.1" and not port_is_free(address.port):
             raise ServerError(
-                f"port {self._wanted_port} on 127.0.0.1 is in use; choose another, or 0 for any"
+                f"port {address.port} on 127.0.0.1 is in use; choose another, or 0 for any"
             )
-        return replace(ports, inference=self._wanted_port)
 
     def _launch(self, java: Path, home: Path) -> None:
-        folder = self._folder = _temporary_folder()
+        folder = self._folder = temporary_folder()
+        atexit.register(self.stop)
+        self._guard = subprocess.Popen(  # noqa: S603 (no shell, our own arguments)
+            [sys.executable, "-I", "-S", guard.__file__, str(folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us
+        )
         logs = self._wanted_log.resolve() if self._wanted_log else folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         self._log = logs / LOG_FILE
         self._log.unlink(missing_ok=True)
-        written = self.directory / "config.properties"
-        given = config.parse(written.read_text()) if written.is_file() else {}
-        properties = config.settings(self.models) | given | self._ports.properties()
-        settings = folder / "config.properties"
-        settings.write_text(config.render(config.with_workers(properties, self.workers)))
+        written = folder / "config.properties"
+        written.write_text(render(self._settings.properties), ENCODING)
         (folder / "log4j2.xml").write_text(LOG_CONFIG)
-        command = [
-            str(java),
-            f"-Dmodel_server_home={home}",
-            f"-Djava.io.tmpdir={folder}",
-            "-XX:-UsePerfData",  # or Java leaves a folder in /tmp
-            f"-Dlog4j.configurationFile={(folder / 'log4j2.xml').as_uri()}",
-            *("-cp", str(home / "ts" / "frontend" / "*")),
-            "org.pytorch.serve.ModelServer",
-            *("--python", sys.executable),
-            *("-f", str(settings)),
-            *("-s", str(self.directory / "model_store")),
-            "-ncs",
-            "--disable-token-auth",
-        ]
-        atexit.register(self.stop)
         with (logs / "console.log").open("wb") as console:
             self._process = subprocess.Popen(  # noqa: S603 (no shell, our own arguments)
-                command,
+                java_command(java, home, folder, self.directory, self._settings),
                 cwd=folder,
-                env=_environment(os.environ, logs),
+                env=environment(os.environ, logs),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a group of its own: Ctrl-C reaches us, and we end it
             )
+        if self._guard.stdin:
+            self._guard.stdin.write(f"{self._process.pid}\n".encode())
+            self._guard.stdin.flush()
 
     def _wait_until_ready(self, cancelled: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self.timeout
-        with requests.Session() as session:
-            # a proxy from the environment must not see requests to this machine
-            session.trust_env = False
-            while not self._is_ready(session):
-                self._raise_failure()
-                if cancelled():
-                    raise ServerError("stopped before TorchServe was ready")
-                if time.monotonic() > deadline:
-                    raise ServerError(
-                        f"TorchServe was not ready after {self.timeout:g} s:\n{tail(self._log)}"
-                    )
-                time.sleep(_POLL_S)
-
-    def _is_ready(self, session: requests.Session) -> bool:
-        """Whether each model has all its workers and really answers a request."""
-        try:
-            for model in self.models:
-                described = session.get(
-                    f"http://127.0.0.1:{self._ports.management}/models/{model.name}", timeout=5
+        while not self._is_ready():
+            self._raise_failure()
+            if cancelled():
+                raise ServerError("stopped before TorchServe was ready")
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"TorchServe was not ready after {self.timeout:g} s:\n{tail(self._log)}"
                 )
-                if described.status_code != 200:
-                    return False
-                workers = [worker for entry in described.json() for worker in entry["workers"]]
-                if sum(worker["status"] == "READY" for worker in workers) < self.workers:
-                    return False
-                answer = session.post(self.urls[model.name], json={"instances": []}, timeout=5)
-                if answer.status_code != 200:
-                    raise ServerError(
-                        f"model {model.name!r} is loaded but answers {answer.status_code}:\n"
-                        f"{tail(self._log)}"
-                    )
-        except (requests.ConnectionError, requests.Timeout):
+            time.sleep(_POLL_S)
+
+    def _is_ready(self) -> bool:
+        """Whether each version has all its workers and really answers a request."""
+        settings = self._settings
+        keys = tokens(self._folder) if self._folder and settings.has_tokens else {}
+        if settings.has_tokens and not keys:
             return False
-        return True
+        with contextlib.suppress(*FAULTS):
+            for model in settings.models:
+                place = f"{model.name}/{model.version}"
+                status, answer = ask(
+                    settings.management, f"/models/{place}", keys.get("management")
+                )
+                if status != 200 or not all(map(_has_workers, json.loads(answer))):
+                    return False
+                status, _ = ask(
+                    settings.inference,
+                    f"/predictions/{place}",
+                    keys.get("inference"),
+                    {"instances": []},
+                )
+                if status != 200:
+                    raise ServerError(
+                        f"model {model.name!r} is loaded but answers {status}:\n{tail(self._log)}"
+                    )
+            return True
+        return False
 
     def _raise_failure(self) -> None:
         """Raise ServerError if Java ended or the log tells of a failure."""
@@ -260,19 +271,26 @@ class TorchServer:
             raise ServerError(f"TorchServe cannot serve {self.directory}: {reason}")
 
 
+def _has_workers(described: dict[str, Any]) -> bool:
+    ready = sum(worker["status"] == "READY" for worker in described["workers"])
+    return bool(ready >= max(1, described["minWorkers"]))
+
+
 class _PortTakenError(ServerError):
     """A port was free when we looked and is not any more."""
 
 
 def serve(
     directory: Path | str,
-    port: int = 8080,
+    port: int | None = None,
     *,
-    workers: int = 1,
+    workers: int | None = None,
     log: Path | None = None,
     say: Callable[[str], None] = lambda text: print(text, flush=True),
 ) -> int:
     """Serve until Ctrl-C or SIGTERM; says ``ready: URL`` for each model once it answers.
+
+    Says it also of a version that is tried out beside the stable one, and where the tokens are.
 
     Returns the exit code 0. Raises ServerError when the server does not start or dies.
     """
@@ -283,6 +301,10 @@ def serve(
             server.start(cancelled=stopping.is_set)
             for url in server.urls.values():
                 say(f"ready: {url}")
+            for url in server.canary_urls.values():
+                say(f"ready: {url}")
+            if server.key_file:
+                say(f"tokens: {server.key_file}")
             server.wait(stopping.wait)
         except ServerError:
             if not stopping.is_set():
@@ -290,28 +312,3 @@ def serve(
         finally:
             server.stop()
     return 0
-
-
-def _torchserve_home() -> Path:
-    """The folder that holds the package ``ts``."""
-    spec = importlib.util.find_spec("ts")
-    if spec is not None and spec.origin is not None:
-        home = Path(spec.origin).resolve().parent.parent
-        if (home / "ts" / "frontend" / "model-server.jar").is_file():
-            return home
-    raise MissingExtraError("torchserve", "serve")
-
-
-def _temporary_folder() -> Path:
-    """A folder for this server's sockets, unpacked archives and logs."""
-    usual = Path(tempfile.gettempdir()).resolve()
-    # mkdtemp makes a new folder that only this user can read, also in /tmp
-    place = usual if len(str(usual)) <= _MAX_TEMPORARY else Path("/tmp")  # noqa: S108
-    return Path(tempfile.mkdtemp(prefix="hepserve-", dir=place))
-
-
-def _environment(outer: Mapping[str, str], logs: Path) -> dict[str, str]:
-    kept = {key: value for key, value in outer.items() if key not in _FOREIGN}
-    kept |= {"LOG_LOCATION": str(logs), "METRICS_LOCATION": str(logs)}
-    kept.setdefault("OMP_NUM_THREADS", "1")
-    return kept
