@@ -144,16 +144,6 @@ def test_archive_is_complete_and_described(exported: Path) -> None:
     assert [path.name for path in exported.parent.iterdir()] == ["example-1.0.mar"]
 
 
-def test_settings_name_every_model_of_the_folder(tmp_path: Path) -> None:
-    export_example(tmp_path, "one")
-    export_example(tmp_path, "two", seed=3, version="2.5")
-    settings = config.parse((tmp_path / "config.properties").read_text())
-    models = json.loads(settings["models"])
-    assert models["two"]["2.5"]["batchSize"] == config.BATCH_SIZE
-    assert models["one"]["1.0"]["maxBatchDelay"] == config.MAX_BATCH_DELAY_MS
-    assert settings["inference_address"] == "http://127.0.0.1:8080"
-
-
 @pytest.mark.parametrize(
     "name", ["", "../up", "a/b", "..", ".hidden", "a..b", "é", "a b", "x" * 200]
 )
@@ -507,16 +497,7 @@ def test_copied_sources_are_the_installed_ones() -> None:
     assert not any("export" in name or "server" in name for name in files)
 
 
-# --- settings and Java -----------------------------------------------------------------------
-
-
-def test_settings_survive_writing_and_reading() -> None:
-    settings = config.settings([config.Model("a", "1.0", "a.mar")], workers=2)
-    assert config.parse(config.render(settings)) == settings
-    with pytest.raises(ConfigError, match="line 2"):
-        config.parse("a=1\nnonsense\n")
-    with pytest.raises(ConfigError, match="not a JSON table"):
-        config.with_workers({"models": "[1]"}, 2)
+# --- the store and Java -------------------------------------------------------------------------
 
 
 def test_a_store_without_archives_is_an_error(tmp_path: Path) -> None:

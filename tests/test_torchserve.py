@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
-import queue
 import re
 import signal
-import subprocess
-import sys
-import tempfile
+import socket
+import struct
 import threading
 import time
 import zipfile
@@ -28,61 +25,39 @@ import requests
 
 from hepdata_adapters.common.errors import ConfigError, EventError
 from hepdata_serving import client
-from hepdata_serving.answers import predict_events
 from hepdata_serving.archive import zip_bytes
-from hepdata_serving.errors import JavaError, ServerError
+from hepdata_serving.errors import ServerError
 from hepdata_serving.integrity import SUMS, sums_text
-from hepdata_serving.testing import (
-    ExampleScorer,
-    eager,
-    example_events,
-    example_transform,
-    export_example,
-)
-from hepdata_serving.torchserve.java import find_java
+from hepdata_serving.testing import example_events, export_example
 from hepdata_serving.torchserve.processes import free_ports, live_members, port_is_free
 from hepdata_serving.torchserve.server import TorchServer
-
-MANIFEST = "MAR-INF/MANIFEST.json"
-SERVE = (
-    "import sys; from hepdata_serving.torchserve.server import serve; "
-    "sys.exit(serve(sys.argv[1], int(sys.argv[2])))"
+from tests.torchserve import (
+    eventually,
+    line_within,
+    needs_torchserve,
+    offline,
+    own_temporary_folder,
+    serving,
+    why_not,
 )
 
-
-def why_not() -> str | None:
-    """Why no TorchServe can run here."""
-    if importlib.util.find_spec("ts") is None:
-        return "torchserve is not installed"
-    try:
-        find_java()
-    except JavaError as error:
-        return str(error)
-    return None
-
-
-needs_torchserve = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+MANIFEST = "MAR-INF/MANIFEST.json"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServer]:
-    """Two models in one server: of one class (seed 0), and of three (seed 1)."""
+    """Two models in one server: of one class (seed 0, and 2 as canary), and of three (seed 1)."""
     if reason := why_not():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("models")
     export_example(folder, "example")
     export_example(folder, "three.classes-1", classes=3, seed=1)
-    with TorchServer(folder, port=0) as running:
+    export_example(folder, "example", seed=2)
+    with TorchServer(folder, port=0, log=tmp_path_factory.mktemp("log")) as running:
         # it says that it is ready now, so the very first request must be answered
         first = requests.post(running.urls["example"], json={"instances": []}, timeout=30)
         assert (first.status_code, first.json()) == (200, {"predictions": []})
         yield running
-
-
-def offline(events: list[dict[str, Any]], classes: int = 1, seed: int = 0) -> Any:
-    transform = example_transform()
-    scorer = ExampleScorer(transform.num_features, classes, seed)
-    return np.array(predict_events(events, transform, eager(scorer)))
 
 
 def listening(group: int) -> set[tuple[str, int]]:
@@ -98,20 +73,8 @@ def listening(group: int) -> set[tuple[str, int]]:
 
 @pytest.fixture
 def own_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for temporary files that nobody else uses, with a path short enough for sockets."""
-    with tempfile.TemporaryDirectory() as folder:
-        monkeypatch.setattr(tempfile, "tempdir", folder)
-        monkeypatch.setenv("TMPDIR", folder)
-        yield Path(folder)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    with own_temporary_folder(monkeypatch) as folder:
+        yield folder
 
 
 # --- predictions -----------------------------------------------------------------------------
@@ -132,6 +95,21 @@ def test_two_models_do_not_clash(server: TorchServer) -> None:
     np.testing.assert_allclose(served, offline(events, 3, 1), rtol=0, atol=1e-6)
     with pytest.raises(ConfigError, match="several models"):
         _ = server.url
+
+
+def test_an_export_alone_moves_no_request(server: TorchServer) -> None:
+    events = example_events(20, seed=8)
+    assert server.urls["example"].endswith("/predictions/example")
+    assert server.canary_urls == {"example": server.urls["example"] + "/2.0"}
+    for url, seed in (
+        (server.urls["example"], 0),
+        (server.urls["example"] + "/1.0", 0),
+        (server.canary_urls["example"], 2),
+    ):
+        np.testing.assert_allclose(
+            client.predict(url, events), offline(events, seed=seed), rtol=0, atol=1e-6
+        )
+    assert np.abs(offline(events) - offline(events, seed=2)).max() > 0.01
 
 
 def test_bad_requests_among_forty_at_once_spoil_none(server: TorchServer) -> None:
@@ -195,6 +173,24 @@ def test_too_large_a_request_is_refused_and_the_server_lives_on(server: TorchSer
     assert len(client.predict(server.urls["example"], example_events(2))) == 2
 
 
+def test_clients_that_leave_are_no_fault(server: TorchServer) -> None:
+    host, port = server.urls["example"].split("/")[2].split(":")
+    whole = json.dumps({"instances": example_events(300)}).encode()
+    head = f"POST /predictions/example HTTP/1.1\r\nHost: x\r\nContent-Length: {len(whole)}\r\n\r\n"
+    log = server.log
+    before = log.read_text()
+    for sent in (head.encode(), head.encode() + whole[:50], head.encode() + whole, b""):
+        for reset in (True, False):
+            with socket.create_connection((host, int(port)), timeout=10) as peer:
+                peer.sendall(sent)
+                if reset:  # an RST, as of a client that was killed
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert len(client.predict(server.urls["example"], example_events(2))) == 2
+    time.sleep(0.3)
+    said = log.read_text().removeprefix(before) + log.with_name("console.log").read_text()
+    assert not re.search("Traceback|Exception|ERROR", said), said
+
+
 # --- what is open and what is left -------------------------------------------------------------
 
 
@@ -248,47 +244,30 @@ def test_a_signal_to_serve_leaves_nothing(
     number: signal.Signals, tmp_path: Path, own_tmp: Path
 ) -> None:
     export_example(tmp_path)
-    path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(tmp_path), "0"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with serving(tmp_path) as process:
         assert process.stdout
         assert process.stderr
-        try:
-            if number is signal.SIGINT:
-                ready = line_within(process.stdout, 120)
-                url = re.fullmatch(r"ready: (http://127\.0\.0\.1:\d+/predictions/example)\n", ready)
-                assert url, ready + process.stderr.read()
-                assert len(client.predict(url[1], example_events(3))) == 3
-            children: list[psutil.Process] = []
+        if number is signal.SIGINT:
+            ready = line_within(process.stdout, 120)
+            url = re.fullmatch(r"ready: (http://127\.0\.0\.1:\d+/predictions/example)\n", ready)
+            assert url, ready + process.stderr.read()
+            assert len(client.predict(url[1], example_events(3))) == 3
+        children: list[psutil.Process] = []
 
-            def started() -> bool:
-                children[:] = psutil.Process(process.pid).children(recursive=True)
-                with contextlib.suppress(psutil.Error):
-                    return any("--python" in child.cmdline() for child in children)
-                return False
+        def started() -> bool:
+            children[:] = psutil.Process(process.pid).children(recursive=True)
+            with contextlib.suppress(psutil.Error):
+                return any("--python" in child.cmdline() for child in children)
+            return False
 
-            # SIGTERM comes while Java is still starting
-            assert eventually(started)
-            process.send_signal(number)
-            output, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
+        # SIGTERM comes while Java is still starting
+        assert eventually(started)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (0, "", "")
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
     assert list(own_tmp.iterdir()) == []
-
-
-def line_within(stream: Any, seconds: float) -> str:
-    lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=lambda: lines.put(stream.readline()), daemon=True).start()
-    return lines.get(timeout=seconds)
 
 
 @needs_torchserve

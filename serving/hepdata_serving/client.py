@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from hepdata_serving.errors import ServerError
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Largest body sent, half of what our servers accept."""
+
+TOKEN = "HEPDATA_TOKEN"  # noqa: S105 (a name)
+"""Names the token of a server that wants one; in the environment, where no log shows it."""
 
 
 class Reply(NamedTuple):
@@ -47,6 +51,8 @@ def predict(
 
     events: branch name to number or list; numpy numbers and arrays are taken too, NaN and
     infinity are sent as null. At most ``batch`` events and `MAX_BODY_BYTES` go into a request.
+    A token in the environment's ``HEPDATA_TOKEN`` is sent along; ``REQUESTS_CA_BUNDLE`` names the
+    certificate of an https server that no authority has signed.
 
     Raises EventError naming the first event that the server refuses (or that cannot be sent),
     ServerError when there is no answer or another fault.
@@ -67,7 +73,7 @@ def send(session: requests.Session, url: str, timeout: float, body: bytes | None
             "GET" if body is None else "POST",
             url,
             data=body,
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json"} | _authorization(),
             timeout=timeout,
         )
     except requests.Timeout as error:
@@ -75,6 +81,11 @@ def send(session: requests.Session, url: str, timeout: float, body: bytes | None
     except requests.RequestException as error:
         raise ServerError(f"no answer from {url}: {error}; is the server running?") from error
     return Reply(response.status_code, _json(response), response.text)
+
+
+def _authorization() -> dict[str, str]:
+    token = os.environ.get(TOKEN)
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def plain(value: Any) -> Any:

@@ -80,7 +80,7 @@ class TorchServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
-        self._log = Path()
+        self.log = Path()  # the file of TorchServe's log, once started
 
     def __enter__(self) -> Self:
         return self.start()
@@ -159,7 +159,7 @@ class TorchServer:
             if self._process is None:
                 return
             if self._process.poll() is not None:
-                raise ServerError(f"TorchServe ended unexpectedly:\n{tail(self._log)}")
+                raise ServerError(f"TorchServe ended unexpectedly:\n{tail(self.log)}")
 
     def stop(self) -> None:
         """End Java and its workers and remove all temporary files; harmless when stopped."""
@@ -198,8 +198,8 @@ class TorchServer:
         )
         logs = self._wanted_log.resolve() if self._wanted_log else folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        self._log = logs / LOG_FILE
-        self._log.unlink(missing_ok=True)
+        self.log = logs / LOG_FILE
+        self.log.unlink(missing_ok=True)
         written = folder / "config.properties"
         written.write_text(render(self._settings.properties), ENCODING)
         (folder / "log4j2.xml").write_text(LOG_CONFIG)
@@ -225,7 +225,7 @@ class TorchServer:
                 raise ServerError("stopped before TorchServe was ready")
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"TorchServe was not ready after {self.timeout:g} s:\n{tail(self._log)}"
+                    f"TorchServe was not ready after {self.timeout:g} s:\n{tail(self.log)}"
                 )
             time.sleep(_POLL_S)
 
@@ -251,7 +251,7 @@ class TorchServer:
                 )
                 if status != 200:
                     raise ServerError(
-                        f"model {model.name!r} is loaded but answers {status}:\n{tail(self._log)}"
+                        f"model {model.name!r} is loaded but answers {status}:\n{tail(self.log)}"
                     )
             return True
         return False
@@ -259,15 +259,15 @@ class TorchServer:
     def _raise_failure(self) -> None:
         """Raise ServerError if Java ended or the log tells of a failure."""
         ended = self._process is None or self._process.poll() is not None
-        console = self._log.with_name("console.log")
+        console = self.log.with_name("console.log")
         if ended and "Failed to bind" in tail(console, 400):
             raise _PortTakenError("a port that TorchServe needs was taken while it started")
         if ended:
             raise ServerError(f"TorchServe did not start:\n{tail(console)}")
-        if failure_in(self._log):
+        if failure_in(self.log):
             # Java may notice a dead worker before it has read the worker's last words
             time.sleep(1.0)
-            reason = failure_in(self._log)
+            reason = failure_in(self.log)
             raise ServerError(f"TorchServe cannot serve {self.directory}: {reason}")
 
 
