@@ -10,7 +10,8 @@ from hepdata_serving.torchserve.marker import REFUSED
 LOG_FILE = "torchserve.log"
 
 # TorchServe logs several lines a request by default. Here: warnings, and what workers print.
-# The size is bounded, because a server runs for long.
+# The size is bounded, because a server runs for long. A client that leaves gets a line, and not
+# the exception that TorchServe's handler of requests makes of it.
 LOG_CONFIG = f"""\
 <?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="off">
@@ -21,6 +22,12 @@ LOG_CONFIG = f"""\
       <Policies><SizeBasedTriggeringPolicy size="10 MB"/></Policies>
       <DefaultRolloverStrategy max="1"/>
     </RollingFile>
+    <RollingFile name="short" fileName="${{env:LOG_LOCATION}}/{LOG_FILE}"
+                 filePattern="${{env:LOG_LOCATION}}/{LOG_FILE}.%i">
+      <PatternLayout pattern="%d{{ISO8601}} connection closed - %m%ex{{1}}%n"/>
+      <Policies><SizeBasedTriggeringPolicy size="10 MB"/></Policies>
+      <DefaultRolloverStrategy max="1"/>
+    </RollingFile>
   </Appenders>
   <Loggers>
     <Logger name="MODEL_LOG" level="info"/>
@@ -28,6 +35,9 @@ LOG_CONFIG = f"""\
     <Logger name="MODEL_METRICS" level="off"/>
     <Logger name="TS_METRICS" level="off"/>
     <Logger name="io.netty" level="error"/>
+    <Logger name="org.pytorch.serve.http.HttpRequestHandler" level="error" additivity="false">
+      <AppenderRef ref="short"/>
+    </Logger>
     <Logger name="org.apache" level="off"/>
     <Root level="warn"><AppenderRef ref="file"/></Root>
   </Loggers>
