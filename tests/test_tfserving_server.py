@@ -597,6 +597,12 @@ def test_an_export_alone_moves_no_request_and_rollback_ends_well(own: Path) -> N
         assert served_version(server) == 1
 
 
+def test_settings_of_tls_are_refused(own: Path) -> None:
+    (own / "ssl.config").touch()
+    with pytest.raises(ConfigError, match=r"ssl.config: this server speaks plain HTTP and gRPC"):
+        TFServer(own, 0, 0).start()
+
+
 def test_clients_that_leave_are_no_fault(
     server: TFServer, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,9 +27,9 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve an exported model until Ctrl-C, on loopback unless its settings say otherwise.
+    """Serve an exported model on loopback until Ctrl-C.
 
-    Runs TorchServe, with all settings of config.properties (https, certificates, tokens), or a
+    Elsewhere only where its settings say so. Runs TorchServe, with all settings of config.properties (https, certificates, tokens), or a
     server with TF Serving's routes. Says when it is ready and where.
     """
     from hepdata_adapters.common.errors import FileError

@@ -56,8 +56,9 @@ model.predict([{event}])
 ```
 
 This refuses a bad event by an error that names it and its branch, `None` stands for NaN, and a
-model that does not reproduce its golden examples (`golden.json`) is not loaded. With ONNX Runtime
-alone, in any of its languages, give it the inputs above:
+model that has changed (`SHA256SUMS`) or does not reproduce its golden examples (`golden.json`) is
+not loaded. With ONNX Runtime alone, which looks at neither (`sha256sum -c SHA256SUMS` does), in any
+of its languages, give it the inputs above:
 
 ```python
 import onnxruntime

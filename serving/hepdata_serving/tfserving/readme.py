@@ -95,9 +95,10 @@ where clients do not trust each other. Metrics for Prometheus are at
 ## Versions
 
 The first version of a model gets the label `stable`, a later export the label `canary` until it
-is promoted. **Ask for a label**: without one, TF Serving answers with the highest version, which
-is the canary. At most two versions of a model are served, three during a change; older ones stay
-on disk.
+is promoted. **Ask for a label**: without one, TF Serving answers with the highest version that it
+has loaded, so that the next export alone would move the requests to its canary. (`hepdata-adapters
+serve` answers with the stable version then.) At most two versions of a model are served, three
+during a change; older ones stay on disk.
 
 ```
 hepdata-adapters promote {folder} --model NAME    # the canary becomes stable
@@ -114,7 +115,22 @@ hepdata-adapters rollout {folder} 127.0.0.1:8500
 ```
 
 This sends each config with the `HandleReloadConfigRequest` of TF Serving's `ModelService` and
-waits until its versions are available.
+waits until its versions are available. `hepdata-adapters serve` looks at `{MODELS}` itself and
+takes a change within seconds; `rollout` then finds that there is nothing left to do.
+
+## Integrity and access
+
+Each version holds the hashes of its files in `assets.extra/SHA256SUMS`. `hepdata-adapters serve`
+refuses a version that has changed; TF Serving does not look, so check before it does, inside of
+the folder of the version:
+
+```
+sha256sum -c assets.extra/SHA256SUMS
+```
+
+`hepdata-adapters serve` speaks plain HTTP and gRPC to this machine alone, reads neither
+`{BATCHING}` nor `{MONITORING}`, and does not start where a file `ssl*` lies beside them.
+TF Serving itself listens on all interfaces; its `--ssl_config_file` is for gRPC.
 """
 
 

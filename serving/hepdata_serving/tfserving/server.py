@@ -93,11 +93,18 @@ class TFServer:
     def start(self) -> Self:
         """Load all models and answer requests from then on.
 
-        Raises ServerError for a port in use, ConfigError for a folder that serves nothing,
+        Raises ServerError for a port in use, ConfigError for a folder that serves nothing or that
+        holds settings of TLS (``ssl*``), which this server does not speak,
         ArchiveError for a model that cannot be loaded or misses its golden predictions.
         """
         if self._running:
             raise ServerError("this server is already running")
+        if ssl := [path.name for path in sorted(self.directory.glob("ssl*"))]:
+            raise ConfigError(
+                f"{self.directory / ssl[0]}: this server speaks plain HTTP and gRPC, to this "
+                "machine only. For TLS use tensorflow_model_server --ssl_config_file or a proxy; "
+                f"or take {', '.join(ssl)} out of this folder"
+            )
         self._running = _Running(self._engine, self._port, self._grpc_port, self._threads)
         if self._poll is not None:
             self._running.watch(self._poll)
