@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -39,8 +40,20 @@ def export(
 
     folder = output or run / format.value
     check_folder(folder)
-    archive = export_run(frameworks.load_run(run, user_code=not no_user_code), folder, format.value)
+    loaded = frameworks.load_run(run, user_code=not no_user_code)
+    archive = export_run(loaded, folder, format.value)
     size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
     print(f"{archive}: {size:,} bytes")
     if format is not Format.onnx:
         print(f"serve it with: hepdata-adapters serve {folder}")
+        _tell_canary(folder, format, loaded.config.name)
+
+
+def _tell_canary(folder: Path, format: Format, name: str) -> None:  # noqa: A002
+    versions = import_module(f"hepdata_serving.{format.value}.versions")
+    state = versions.served_versions(folder)[name]
+    if state.canary:
+        print(
+            f"version {state.stable} goes on to answer requests that name no version; to let "
+            f"{state.canary} do so: hepdata-adapters promote {folder} --model {name}"
+        )

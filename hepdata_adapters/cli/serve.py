@@ -29,8 +29,9 @@ def serve(
 ) -> None:
     """Serve an exported model on loopback until Ctrl-C.
 
-    Elsewhere only where its settings say so. Runs TorchServe, with all settings of config.properties (https, certificates, tokens), or a
-    server with TF Serving's routes. Says when it is ready and where.
+    Elsewhere only where its settings say so. Runs TorchServe, with all settings of
+    config.properties (https, certificates, tokens), or a server with TF Serving's routes. Says
+    when it is ready and where.
     """
     from hepdata_adapters.common.errors import FileError
 

@@ -194,6 +194,8 @@ class TorchServer:
         self._guard = subprocess.Popen(  # noqa: S603 (no shell, our own arguments)
             [sys.executable, "-I", "-S", guard.__file__, str(folder)],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # who reads our output must see it end with us
+            stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us
         )
         logs = self._wanted_log.resolve() if self._wanted_log else folder / "logs"
