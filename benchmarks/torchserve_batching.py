@@ -26,9 +26,9 @@ from hepdata_adapters.common.transform.feature import FeatureTransform
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.answers import predict_events
-from hepdata_serving.torchserve import config
 from hepdata_serving.torchserve.export import export_torchserve
 from hepdata_serving.torchserve.program import load_program, save_program
+from hepdata_serving.torchserve.properties import changed, parse
 from hepdata_serving.torchserve.server import TorchServer
 
 NETS = {"1024-1024": (1024, 1024), "128-64": (128, 64)}
@@ -128,10 +128,10 @@ def measure(
 ) -> Result:
     """Start a server with this setting and load it."""
     path = folder / "config.properties"
-    properties = config.parse(path.read_text())
-    models = json.loads(properties["models"])
+    text = path.read_text()
+    models = json.loads(parse(text)["models"])
     models["bench"]["1.0"] |= {"batchSize": setting.batch, "maxBatchDelay": setting.delay_ms}
-    path.write_text(config.render(properties | {"models": json.dumps(models)}))
+    path.write_text(changed(text, {"models": json.dumps(models)}))
     with TorchServer(folder, 0, workers=setting.workers) as server:
         requests = [request_bytes(server.url, event) for event in events]
         asyncio.run(load(server.url, requests, count // 4, connections))  # warm-up

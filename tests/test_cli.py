@@ -554,6 +554,18 @@ def make(num_features):
 """
 
 
+def test_an_export_says_which_version_answers(call, project, tmp_path):
+    arguments = ["export", project / "run", "--format", "torchserve", "-o", tmp_path]
+    first, second = call(*arguments).out, call(*arguments).out
+    name = json.loads((tmp_path / "stable.json").read_text())["earlier"].popitem()[0]
+    assert "promote" not in first
+    assert f"{name}-2.0.mar: " in second
+    assert (
+        "version 1 goes on to answer requests that name no version; to let 2 do so: "
+        f"hepdata-adapters promote {tmp_path} --model {name}\n"
+    ) in second
+
+
 def test_a_model_of_the_user_travels_with_the_run(call, project, tmp_path):
     source = tmp_path / "mine.py"
     source.write_text(FACTORY)

@@ -12,6 +12,7 @@ import hepdata_adapters
 from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.run import PROVENANCE, Run
 from hepdata_serving.answers import predict_events
+from hepdata_serving.integrity import parse_json
 
 Kind = Literal["torchserve", "tfserving", "onnx"]
 
@@ -71,7 +72,7 @@ def _described(run: Run[Any]) -> dict[str, Any]:
     path = run.folder / "golden_events.json"
     if not path.is_file():
         raise FileError("not a run folder: it has no golden_events.json", file=str(run.folder))
-    events: list[dict[str, Any]] = json.loads(path.read_text())
+    events: list[dict[str, Any]] = parse_json(path.read_bytes(), str(path))
     framework = {"torch": "torch", "tf": "tensorflow"}[run.config.framework]
     return {
         "name": run.config.name,
