@@ -5,6 +5,7 @@ One pydantic model, built in Python or read from YAML (`config_file`). Unknown k
 
 from __future__ import annotations
 
+import contextlib
 import keyword
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -40,6 +41,14 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _number_or_name(text: Any) -> Any:
+    """A number for text that is one, such as "1e-3": no branch is called so."""
+    if isinstance(text, str) and text[:1] in set("0123456789.+-"):
+        with contextlib.suppress(ValueError):
+            return float(text)
+    return text
+
+
 class Weight(_Model):
     """An event weight: the value of a branch times a constant, either may be left out.
 
@@ -64,9 +73,10 @@ class Sample(_Model):
     """A physics process: files, and what all their events have in common.
 
     files: paths, globs, URLs, each optionally with its tree as ``file.root:tree``.
-    label: a number for all events, or the name of a branch.
+    label: a number for all events, the name of a branch, or an expression over branches.
     selection: a cut on the events, such as ``nJet >= 4 & max(Jet_pt) > 30`` (see `expressions`).
-    weight: a number, the name of a branch, or both as ``{branch: …, constant: …}``.
+    weight: a number, the name of a branch (or an expression over branches), or both as
+    ``{branch: …, constant: …}``.
 
     >>> Sample(files="ttH_*.root", tree="Events", label=1).files
     ('ttH_*.root',)
@@ -86,9 +96,15 @@ class Sample(_Model):
             return (str(files),)
         return tuple(map(str, files)) if isinstance(files, list | tuple) else files
 
+    @field_validator("label", mode="before")
+    @classmethod
+    def _label(cls, label: Any) -> Any:
+        return _number_or_name(label)
+
     @field_validator("weight", mode="before")
     @classmethod
     def _weight(cls, weight: Any) -> Any:
+        weight = _number_or_name(weight)
         if isinstance(weight, str):
             return Weight(branch=weight)
         return Weight(constant=weight) if isinstance(weight, int | float) else weight
@@ -203,7 +219,8 @@ class Sampling(_Model):
 
     chunk_size: events mixed together in each stream. The rest is about the training split only.
     balance: ``over`` repeats events of rare classes, ``under`` leaves out events of frequent ones,
-    ``weights`` scales the weights, so that the classes have these proportions.
+    so that the classes have these proportions of the events, whatever these weigh; ``weights``
+    scales the weights, so that they have them of the sum of weights.
     proportions: share of each class number; equal by default.
     resample: draw events in proportion to |weight|; each then has the mean of |weight|, its sign
     kept.
@@ -296,7 +313,7 @@ missing=None, indicator=False, overflow=None),)
     def derived(self) -> dict[str, str]:
         """The derived columns, those of the features included: expression by name."""
         found = dict(self.columns)
-        for feature in self._listed():
+        for feature in self.listed:
             if feature.expression is not None:
                 found[feature.branch] = feature.expression
         return found
@@ -304,7 +321,7 @@ missing=None, indicator=False, overflow=None),)
     @model_validator(mode="after")
     def _one_meaning(self) -> DatasetConfig:
         known = dict(self.columns)
-        for feature in self._listed():
+        for feature in self.listed:
             text = feature.expression
             if text is not None and known.setdefault(feature.branch, text) != text:
                 raise ValueError(f"{feature.branch!r} has two expressions")
@@ -313,10 +330,11 @@ missing=None, indicator=False, overflow=None),)
     @property
     def scaling_functions(self) -> tuple[str, ...]:
         """The user's functions that features name."""
-        scalings = (feature.scaling for feature in self._listed())
+        scalings = (feature.scaling for feature in self.listed)
         return tuple(s.function for s in scalings if isinstance(s, FunctionScaling))
 
-    def _listed(self) -> list[Feature]:
+    @property
+    def listed(self) -> list[Feature]:
         """All features that are listed, of ``x`` and of the inputs."""
         found = [] if self.features == "*" else list(self.features)
         for given in self.inputs.values():

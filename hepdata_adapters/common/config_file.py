@@ -32,6 +32,7 @@ from hepdata_adapters.common.feature_config import (
     RaggedInput,
     SetInput,
 )
+from hepdata_adapters.common.plain_yaml import read_yaml
 
 MAX_CONFIG_BYTES = 1_000_000
 _C = TypeVar("_C", bound=BaseModel)
@@ -114,36 +115,6 @@ def _item(target: Any, number: str, assignment: str) -> Any:
     if not isinstance(target, list) or not number.isdecimal() or int(number) >= len(target):
         raise ConfigError(f"--set {assignment}: there is no item {number!r}")
     return target[int(number)]
-
-
-def read_yaml(text: str) -> Any:
-    """One YAML document of plain values; raises yaml.YAMLError."""
-    loader = _PlainLoader(text)
-    try:
-        return loader.get_single_data()
-    except (ValueError, TypeError, LookupError) as error:  # such as !!int abc, 2001-99-99
-        raise yaml.YAMLError(f"a value does not fit its type: {error}") from None
-    except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
-    finally:
-        loader.dispose()
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (which can blow up a small file) and without repeated keys."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases are not supported")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) < len(node.value):
-            names = [self.construct_object(key, deep=True) for key, _ in node.value]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise yaml.YAMLError(f"key {twice!r} stands twice{node.start_mark}")
-        return mapping
 
 
 def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:

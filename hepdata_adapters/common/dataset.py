@@ -20,6 +20,8 @@ from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.plan import Plan, PlanFile
+from hepdata_adapters.common.problems import told
+from hepdata_adapters.common.settle import settled
 from hepdata_adapters.common.source import MAX_CACHED_BYTES
 from hepdata_adapters.common.specs.compute import Progress, binding_of, cache_folder, cached_specs
 from hepdata_adapters.common.specs.model import Specs
@@ -62,7 +64,11 @@ class Dataset:
         else:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
-        built = transform or assemble(layout, manifest, specs)
+        layout = settled(config, manifest, layout, specs)
+        try:
+            built = transform or assemble(layout, manifest, specs)
+        except ConfigError as error:
+            raise told(error, config) from None
         folder = cache or cache_folder()
         config = normalised(config, manifest, folder)
         counts = None

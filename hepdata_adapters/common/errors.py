@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 
 class HepDataError(Exception):
@@ -88,6 +88,12 @@ class EventError(HepDataError):
     """A raw event given for inference does not fit the transform of the model."""
 
 
+FaultKind = Literal["missing", "undefined", "too large", "too long", "uneven", "outside"]
+"""What is wrong with a value: it is NaN or infinite, not in the domain of the scaling, too large
+for float32, one of too many in its event; its list is longer or shorter than the others of the
+group; it lies outside of the image."""
+
+
 class Place(TypedDict, total=False):
     """Where a fault in the data is. entries: a range, its first one and the one after its last."""
 
@@ -98,13 +104,21 @@ class Place(TypedDict, total=False):
 
 
 class DataError(HepDataError):
-    """A fault in the data, with its place.
+    """A fault in the data, with its place: ``file``, ``tree``, ``branch`` and ``entries``.
 
-    >>> print(DataError("basket is corrupt", file="a.root", tree="Events", branch="MET"))
+    Each of them is None where it is not known. what: the fault alone.
+
+    >>> error = DataError("basket is corrupt", file="a.root", tree="Events", branch="MET")
+    >>> print(error)
     basket is corrupt [file a.root, tree Events, branch MET]
+    >>> error.branch, error.entries
+    ('MET', None)
     """
 
     def __init__(self, what: str, **place: Unpack[Place]) -> None:
+        self.what = what
+        self.file, self.tree = place.get("file"), place.get("tree")
+        self.branch, self.entries = place.get("branch"), place.get("entries")
         places = {name: place.get(name) for name in ("file", "tree", "branch")}
         entries = place.get("entries")
         if entries is not None:
@@ -134,23 +148,32 @@ class SchemaError(DataError):
 class InvalidValueError(DataError):
     """A value (NaN, infinity, overlong list, label) that its policy does not allow.
 
-    row: the event, counted in the columns at hand, where their place in a file is not known.
+    kind: what is wrong with it. row: the event, counted in the columns at hand, where their place
+    in a file is not known.
 
     >>> print(InvalidValueError("MET holds NaN", branch="MET", row=3).at("a.root", "Events", 100))
     MET holds NaN [file a.root, tree Events, branch MET, entry 103]
     """
 
-    def __init__(self, what: str, *, row: int | None = None, **place: Unpack[Place]) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        row: int | None = None,
+        kind: FaultKind | None = None,
+        **place: Unpack[Place],
+    ) -> None:
         shown = what if row is None else f"{what} (event {row} of those given)"
         super().__init__(shown, **place)
-        self.what, self.branch, self.row = what, place.get("branch"), row
+        self.what, self.row, self.kind = what, row, kind
 
     def at(self, file: str, tree: str, start: int) -> InvalidValueError:
         """The same fault in columns that begin at entry ``start`` of a tree."""
         entry = start + (self.row or 0)
         return InvalidValueError(
-            self.what, file=file, tree=tree, branch=self.branch, entries=(entry, entry + 1)
-        )
+            self.what, kind=self.kind, file=file, tree=tree, branch=self.branch,
+            entries=(entry, entry + 1),
+        )  # fmt: skip
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -76,7 +76,7 @@ def transformed(events: RawEvents, transform: Transform) -> Transformed:
     for fault in transform.faults(columns):
         entry = events.start + fault.row
         raise InvalidValueError(
-            fault.reason,
+            fault.reason, kind=fault.kind,
             file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
         )  # fmt: skip
     return transform(columns)

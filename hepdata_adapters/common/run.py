@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
@@ -19,6 +18,7 @@ from hepdata_adapters.common.config_file import code_references, load_config
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.events import events_from_columns, without_nan
+from hepdata_adapters.common.plain_yaml import write_yaml
 from hepdata_adapters.common.remote import is_remote
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.model import Specs
@@ -109,7 +109,7 @@ def _read(kind: type[_M], path: Path) -> _M:
 def save_inputs(folder: Path, config: RunConfig, prepared: Dataset, names: list[str]) -> None:
     """Write what is known before the training: config, specs, transform, task."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(portable(config, folder), sort_keys=False))
+    (folder / "config.yaml").write_text(write_yaml(portable(config, folder)))
     prepared.specs.save(folder / "specs.json")
     write_json(folder / "transform.json", prepared.transform.model_dump(mode="json"))
     write_json(folder / "task.json", {"task": prepared.layout.task, "outputs": names})

@@ -14,6 +14,7 @@ from hepdata_adapters.common.config_file import load_config, validated
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.settle import filled
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.transform.build import notes
 
@@ -62,10 +63,8 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
         f"{prepared.specs.summary()}; {_shapes(prepared)}, task "
         f"{prepared.layout.task or 'none (no labels)'}"
     ]
-    excluded = prepared.layout.excluded
-    lines += [f"  excluded {name}: {reason}" for name, reason in list(excluded.items())[:shown]]
-    if len(excluded) > shown:
-        lines.append(f"  excluded {len(excluded) - shown} more (see the ledger)")
+    lines += [f"  {line}" for line in left_out(prepared.layout.excluded)]
+    lines += [f"  {line}" for line in filled_lines(prepared)]
     branches = prepared.specs.branches
     useless = [
         note
@@ -82,6 +81,26 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
     ]
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
     return lines
+
+
+def left_out(excluded: Mapping[str, str]) -> list[str]:
+    """A line for each reason for which branches are left out, with the names of all of them.
+
+    >>> left_out({"a": "label", "b": "excluded by the config", "c": "excluded by the config"})
+    ['excluded a: label', 'excluded b, c: excluded by the config']
+    """
+    reasons = dict.fromkeys(excluded.values())
+    names = {why: [name for name, other in excluded.items() if other == why] for why in reasons}
+    return [f"excluded {', '.join(names[reason])}: {reason}" for reason in reasons]
+
+
+def filled_lines(prepared: Dataset) -> list[str]:
+    """A line on the features whose missing values are filled though the config says nothing."""
+    found = filled(prepared.config, prepared.layout, prepared.specs)
+    if not found:
+        return []
+    shown = ", ".join(f"{name} ({events:,})" for name, events in found.items())
+    return [f"NaN and infinity are filled with the median of training (events): {shown}"]
 
 
 def _shapes(prepared: Dataset) -> str:

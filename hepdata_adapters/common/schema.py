@@ -20,7 +20,7 @@ class Branch:
 
     kind: ``flat`` one number an event; ``array`` a fixed number ``size`` of them; ``jagged`` a
     variable number; ``unsupported`` (strings, objects, nested lists) is named but never read.
-    typename: the type in the file.
+    typename: the type in the file. why: what else than its type keeps it from being read.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Branch:
     dtype: str = ""
     size: int = 1
     typename: str = ""
+    why: str = ""
 
     @property
     def readable(self) -> bool:
@@ -36,7 +37,8 @@ class Branch:
     def describe(self) -> str:
         """A short form for people, such as ``float32[]``."""
         if not self.readable:
-            return f"{self.typename or 'unknown type'} (not read)"
+            why = f", {self.why}" if self.why else ""
+            return f"{self.typename or 'unknown type'}{why} (not read)"
         return self.dtype + {"jagged": "[]", "array": f"[{self.size}]"}.get(self.kind, "")
 
 
@@ -85,24 +87,39 @@ def require(schema: Schema, name: str, *, file: str, tree: str) -> Branch:
     branch = schema[name]
     if not branch.readable:
         raise BranchError(
-            f"cannot be read as numbers: its type is {branch.typename}",
+            f"cannot be read as numbers: {branch.why or f'its type is {branch.typename}'}",
             file=file, tree=tree, branch=name,
         )  # fmt: skip
     return branch
 
 
 def _ttree_branches(tree: Any) -> Iterable[Branch]:
-    import uproot
-
     for name, branch in tree.iteritems(recursive=True, full_paths=True):
         if branch.branches and not branch.num_baskets:
             continue  # a split object: its members follow
-        try:
-            interpretation = branch.interpretation
-        except uproot.interpretation.identify.UnknownInterpretation:
-            yield Branch(name, "unsupported", typename=branch.typename or "unknown")
-            continue
-        yield _from_interpretation(name, branch.typename, interpretation)
+        yield _ttree_branch(name, branch, int(tree.num_entries))
+
+
+def _ttree_branch(name: str, branch: Any, entries: int) -> Branch:
+    """One branch; whatever uproot makes of it, the others can be read."""
+    typename = _typename(branch)
+    try:
+        found = _from_interpretation(name, typename, branch.interpretation)
+    except Exception as error:  # of types that uproot does not know, it raises all kinds
+        why = "" if typename else f"uproot cannot tell its type ({type(error).__name__})"
+        return Branch(name, "unsupported", typename=typename or "unknown type", why=why)
+    if found.readable and branch.num_entries != entries:
+        why = f"it was filled in {branch.num_entries:,} of {entries:,} entries"
+        return Branch(name, "unsupported", typename=typename, why=why)
+    return found
+
+
+def _typename(branch: Any) -> str:
+    """The type in the file, else the leaves of a list that has no name in C++."""
+    try:
+        return str(branch.typename)
+    except Exception:  # such as KeyError of a list of leaves that are arrays
+        return ":".join(str(leaf.member("fTitle")) for leaf in branch.member("fLeaves"))
 
 
 def _from_interpretation(name: str, typename: str, interpretation: Any) -> Branch:
@@ -113,7 +130,7 @@ def _from_interpretation(name: str, typename: str, interpretation: Any) -> Branc
         plain = type(inner) is uproot.AsDtype and not inner.to_dtype.shape
         if plain and inner.to_dtype.names is None:
             return Branch(name, "jagged", _native(inner.to_dtype), typename=typename)
-    elif type(interpretation) is uproot.AsDtype and interpretation.to_dtype.names is None:
+    elif type(interpretation) is uproot.AsDtype and interpretation.to_dtype.base.names is None:
         base, shape = interpretation.to_dtype.base, interpretation.to_dtype.shape
         if shape:
             return Branch(name, "array", _native(base), prod(shape), typename)

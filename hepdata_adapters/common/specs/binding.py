@@ -23,10 +23,11 @@ class FileRecord(Sparse):
 
     units: boundaries of the entry ranges. counts: events of each split in each unit, those that
     pass the selection. dropped: events that each of the binding's drops leaves out. weighting:
-    what weighs its events in the statistics, empty if they all weigh the same.
+    what weighs its events in the statistics, empty if they all weigh the same. missing: events
+    with NaN or infinity by branch, those of all splits (see `missing`).
     """
 
-    optional = ("dropped", "weighting")
+    optional = ("dropped", "weighting", "missing")
 
     url: str
     tree: str
@@ -37,6 +38,7 @@ class FileRecord(Sparse):
     dropped: tuple[int, ...] = ()
     selection: str = ""
     weighting: str = ""
+    missing: dict[str, int] = Field(default={})
 
     def key(self) -> tuple[str, str, int, tuple[int, ...]]:
         """What must agree; the URL may change when a file is moved."""

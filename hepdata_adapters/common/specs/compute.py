@@ -15,6 +15,7 @@ from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.specs.binding import Binding
 from hepdata_adapters.common.specs.merge import combined, merged_classes
+from hepdata_adapters.common.specs.missing import summed
 from hepdata_adapters.common.specs.model import ClassStatistics, Sampled, Specs
 from hepdata_adapters.common.specs.parallel import Workers, summaries_of
 from hepdata_adapters.common.specs.parts import (
@@ -114,9 +115,11 @@ def partial_specs(
         config = normalised(config, manifest, cache_folder())
     classes: dict[str, ClassStatistics] = {}
     counted: list[list[tuple[int, ...]]] = [[] for _ in manifest.files]
+    missing: list[dict[str, int]] = [{} for _ in manifest.files]
     parts = parts_of(config, manifest, layout, fraction)
     for part, summary in _summarised(parts, workers, progress, manifest.entries):
         counted[part.number] += summary.counts
+        missing[part.number] = summed(missing[part.number], summary.missing)
         classes = merged_classes(classes, summary.classes, part.file.url)
     records = tuple(
         record.model_copy(
@@ -128,9 +131,10 @@ def partial_specs(
                     sum(unit[len(SPLITS) + number] for unit in found)
                     for number in range(len(layout.drops))
                 ),
+                "missing": lacking,
             }
         )
-        for record, found in zip(binding.files, counted, strict=True)
+        for record, found, lacking in zip(binding.files, counted, missing, strict=True)
     )
     binding = binding.model_copy(update={"files": records})
     sampled = None

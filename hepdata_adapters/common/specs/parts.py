@@ -24,6 +24,7 @@ from hepdata_adapters.common.membership import DROPPED, deciding_branches, membe
 from hepdata_adapters.common.schema import Branch
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.merge import ALL, merged_classes
+from hepdata_adapters.common.specs.missing import missing_events, summed
 from hepdata_adapters.common.specs.model import ClassStatistics
 from hepdata_adapters.common.specs.statistics import summarize
 from hepdata_adapters.common.split import SPLITS
@@ -60,13 +61,14 @@ class Summary(BaseModel):
 
     counts: events of each split in each unit, then those that each of the layout's drops leaves
     out, ``(units, splits + drops)``. classes: statistics by label,
-    or under `ALL`.
+    or under `ALL`. missing: events with NaN or infinity in a branch, of all splits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     counts: tuple[tuple[int, ...], ...]
     classes: dict[str, ClassStatistics] = {}
+    missing: dict[str, int] = {}
 
 
 def parts_of(
@@ -130,7 +132,8 @@ def summaries(part: Part) -> Iterator[Summary]:
 def joined(one: Summary, other: Summary, file: str | None = None) -> Summary:
     """The summary of two stretches of units that follow each other, the second of ``file``."""
     classes = merged_classes(one.classes, other.classes, file)
-    return Summary(counts=one.counts + other.counts, classes=classes)
+    missing = summed(one.missing, other.missing)
+    return Summary(counts=one.counts + other.counts, classes=classes, missing=missing)
 
 
 def summary_of(part: Part, progress: Callable[[int], None] | None = None) -> Summary:
@@ -155,19 +158,28 @@ def _unit(part: Part, unit: int, source: Source, chosen: bool) -> Summary:
     counts = tuple(int((codes == code).sum()) for code in [*range(len(SPLITS)), *left_out])
     if not chosen:
         return Summary(counts=(counts,))
+    missing = missing_events(columns, layout.columns, np.flatnonzero(codes >= 0))
     rows = np.flatnonzero(codes == SPLITS.index("train"))
+    classes = _classes(part, columns, rows, start)
+    return Summary(counts=(counts,), classes=classes, missing=missing)
+
+
+def _classes(
+    part: Part, columns: Columns, rows: NDArray[np.int64], start: int
+) -> dict[str, ClassStatistics]:
+    """The statistics of the training events ``rows``."""
+    config, layout, file = part.config, part.layout, part.file
     sample = config.samples[file.sample]
     if config.statistics == "weights":
         weights = np.abs(weights_of(sample, file, columns, rows, start))
-        return Summary(counts=(counts,), classes={ALL: _class(part, columns, rows, weights)})
+        return {ALL: _class(part, columns, rows, weights)}
     if config.statistics == "classes" and layout.task:
         labels = labels_of(sample, layout.task, file, columns, rows, start, _WHOLE)
-        classes = {
+        return {
             str(label): _class(part, columns, rows[labels == label])
             for label in np.unique(labels).tolist()
         }
-        return Summary(counts=(counts,), classes=classes)
-    return Summary(counts=(counts,), classes={ALL: _class(part, columns, rows)})
+    return {ALL: _class(part, columns, rows)}
 
 
 def _class(

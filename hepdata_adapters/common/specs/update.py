@@ -59,6 +59,7 @@ def update_specs(
             update={
                 "counts": known[file.place].counts,
                 "dropped": known[file.place].dropped,
+                "missing": known[file.place].missing,
             }
         )
         for file in wanted.files
