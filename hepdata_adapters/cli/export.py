@@ -23,8 +23,13 @@ class Format(StrEnum):
 def export(
     run: RunFolder,
     format: Annotated[  # noqa: A002
-        Format, typer.Option("--format", metavar="KIND", help="torchserve, tfserving or onnx.")
-    ],
+        Format | None,
+        typer.Option(
+            "--format",
+            metavar="KIND",
+            help="torchserve, tfserving or onnx; by default what serves the framework of the run.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; RUN/FORMAT by default.")
     ] = None,
@@ -35,9 +40,12 @@ def export(
     """
     from hepdata_serving.from_run import export_run
 
-    folder = output or run / format.value
-    archive = export_run(frameworks.load_run(run), folder, format.value)
+    loaded = frameworks.load_run(run)
+    native = Format.tfserving if loaded.config.framework == "tf" else Format.torchserve
+    kind = format or native
+    folder = output or run / kind.value
+    archive = export_run(loaded, folder, kind.value)
     size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
     print(f"{archive}: {size:,} bytes")
-    if format is not Format.onnx:
+    if kind is not Format.onnx:
         print(f"serve it with: hepdata-adapters serve {folder}")

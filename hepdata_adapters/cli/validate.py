@@ -9,11 +9,10 @@ import typer
 from hepdata_adapters.cli.arguments import Config, Set
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from hepdata_adapters.common.config import RunConfig
+    from hepdata_adapters.common.dataset import Dataset
 
 
 def validate(
@@ -28,57 +27,78 @@ def validate(
         ),
     ] = False,
 ) -> None:
-    """Check a config against its files, and the model it names."""
+    """Check a config against its files and all their events, and the model it names.
+
+    What stands in the way of a training is told at once. The specs that this needs are kept, so
+    that ``fit`` finds them.
+    """
     from rich.console import Console
 
     from hepdata_adapters.common.config_file import load_config
-    from hepdata_adapters.common.derive import scan
-    from hepdata_adapters.common.features import resolve
-    from hepdata_adapters.common.specs.compute import binding_of
-    from hepdata_adapters.common.specs.model import Specs
+    from hepdata_adapters.common.samples import filled_lines, left_out
     from hepdata_adapters.common.split import describe_split
 
     console = Console()
     parsed = load_config(config, overrides)
-    manifest = scan(parsed)
-    layout = resolve(parsed, manifest)
-    if parsed.specs:
-        wanted = binding_of(parsed, manifest, layout)
-        Specs.load(parsed.specs).verify(wanted, f"specs {parsed.specs}")
+    prepared = checked(parsed)
+    manifest, layout = prepared.manifest, prepared.layout
+
+    def show(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     for number, sample in enumerate(parsed.samples):
         files = [file for file in manifest.files if file.sample == number]
         label = f"{sample.label:g}" if isinstance(sample.label, float) else sample.label
         events = sum(file.entries for file in files)
-        console.print(
-            f"sample {sample.name}: {len(files)} file(s), {events:,} events, label {label}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        show(f"sample {sample.name}: {len(files)} file(s), {events:,} events, label {label}")
     for file in manifest.empty:
-        console.print(f"no events in {file.url}:{file.tree}", highlight=False, soft_wrap=True)
+        show(f"no events in {file.url}:{file.tree}")
     kinds = [feature.branch.kind for feature in layout.features]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-    console.print(f"features: {len(kinds)} ({counts}); task: {layout.task or 'none, no labels'}")
-    console.print(f"split by {describe_split(parsed.split, layout.identity)}", highlight=False)
-    for name, reason in layout.excluded.items():
-        console.print(f"excluded {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if parsed.model.factory:
-        from hepdata_adapters.common.factory import load_factory
-
-        load_factory(parsed.model.factory)
+    show(f"features: {len(kinds)} ({counts}); task: {layout.task or 'none, no labels'}")
+    show(f"split by {describe_split(parsed.split, layout.identity)}")
+    for line in [*left_out(layout.excluded), *filled_lines(prepared)]:
+        show(line)
     if delivery:
-        check_delivery(parsed, config, console)
+        check_delivery(prepared, console)
     console.print("valid")
 
 
-def check_delivery(parsed: RunConfig, path: Path, console: Console) -> None:
-    """Print a line for each check of each split. Raises DeliveryError for one that fails."""
+def checked(config: RunConfig) -> Dataset:
+    """The dataset of a config that a training can take.
+
+    Raises one error for all that stands in the way.
+    """
     from hepdata_adapters.common.dataset import Dataset
+    from hepdata_adapters.common.factory import load_factory
+    from hepdata_adapters.common.problems import Faults
+    from hepdata_adapters.common.progress import progress_bar
+    from hepdata_adapters.common.run import output_names
+    from hepdata_adapters.common.settle import refuse
+
+    def prepare() -> Dataset:
+        with progress_bar("computing specs") as report:
+            prepared = Dataset.prepare(config, progress=report)
+        refuse(prepared.config, prepared.layout, prepared.specs)
+        if prepared.layout.task:
+            output_names(prepared)
+        return prepared
+
+    faults = Faults()
+    factory = config.model.factory
+    if factory:
+        faults.ask(lambda: load_factory(factory))
+    found = [faults.ask(prepare)]
+    faults.stop()
+    return next(prepared for prepared in found if prepared is not None)
+
+
+def check_delivery(dataset: Dataset, console: Console) -> None:
+    """Print a line for each check of each split. Raises DeliveryError for one that fails."""
     from hepdata_adapters.common.delivery import exactly_once, resumes
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.split import SPLITS
 
-    with progress_bar("computing specs") as report:
-        dataset = Dataset.prepare(parsed, None, path.resolve().parent / ".hepdata", report)
     for split in SPLITS:
         for check, label in ((exactly_once, "every event once"), (resumes, "interrupted")):
             with progress_bar(f"{split}: {label}") as report:

@@ -32,7 +32,7 @@ from hepdata_adapters.common.feature_config import (
     RaggedInput,
     SetInput,
 )
-from hepdata_adapters.common.plain_yaml import read_yaml
+from hepdata_adapters.common.plain_yaml import read_yaml, write_yaml
 
 MAX_CONFIG_BYTES = 1_000_000
 _C = TypeVar("_C", bound=BaseModel)
@@ -54,18 +54,52 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return validated(RunConfig, document, str(path))
 
 
+def samples_config(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of one file a class, in this order, with ``key.sub=value`` overrides.
+
+    Raises ConfigError for a file that is no ROOT file: a config is given alone.
+
+    >>> [sample.label for sample in samples_config(["qcd.root:Events", "tth.root"]).samples]
+    [0.0, 1.0]
+    """
+    for name in files:
+        if Path(name).suffix in (".yaml", ".yml"):
+            raise ConfigError(
+                f"{name} is a config beside other files: give one config alone, whose samples "
+                f"name the files"
+            )
+    samples = [{"files": name, "label": number} for number, name in enumerate(files)]
+    document = override({"samples": samples}, overrides)
+    return validated(RunConfig, document, "the files given")
+
+
 def read_document(path: Path) -> Any:
     """The YAML document of a file. Raises ConfigError for one that is missing, large or no YAML."""
+    if re.search(r"\.root(:.+)?$", str(path)):
+        raise _no_config(path)
     if not path.is_file():
         raise ConfigError(f"no config file {str(path)!r}")
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes")
-        return read_yaml(path.read_text("utf-8"))
+        content = path.read_bytes()
+        if content.startswith(b"root"):
+            raise _no_config(path)
+        return read_yaml(content.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not readable as YAML: {_one_line(error)}") from None
+
+
+def _no_config(path: Path) -> ConfigError:
+    """The error for a ROOT file where a config is wanted."""
+    name = write_yaml(str(path), flow=True)
+    return ConfigError(
+        f"{path} is a ROOT file, and not the config that says what to do with it. Write a YAML "
+        f"file with the line: samples: [{{files: {name}, label: BRANCH}}] (BRANCH is the one "
+        f"with the label; or give a file of each class: hepdata-adapters fit BKG.root SIG.root)"
+    )
 
 
 def validated(kind: type[_C], document: Mapping[str, Any], source: str) -> _C:

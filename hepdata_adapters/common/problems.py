@@ -38,7 +38,7 @@ class FeatureError(ConfigError):
         return FeatureError(self.branch, self.reason, place, **self.keys)
 
 
-class ManyFeaturesError(ConfigError):
+class SeveralFaultsError(ConfigError):
     """Several of them, or other faults of the config that came up with them."""
 
     def __init__(self, errors: Sequence[HepDataError]) -> None:
@@ -62,7 +62,7 @@ class Faults:
         """What ``make`` returns, or None where it raises an error of config or data."""
         try:
             return make()
-        except ManyFeaturesError as error:
+        except SeveralFaultsError as error:
             self.errors |= {str(one): one for one in error.errors}
         except (ConfigError, DataError) as error:
             self.errors[str(error)] = error
@@ -78,7 +78,7 @@ class Faults:
         kind = type(errors[0])
         if issubclass(kind, DataError) and all(type(error) is kind for error in errors):
             raise kind("; ".join(self.errors))
-        raise ManyFeaturesError(errors)
+        raise SeveralFaultsError(errors)
 
 
 def each(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> tuple[_Made, ...]:
@@ -95,7 +95,7 @@ def _alone(make: Callable[[_Item], _Made], item: _Item) -> tuple[_Made, ...]:
 
 def told(error: ConfigError, config: DatasetConfig) -> ConfigError:
     """The error in the words of this config: what its author has to write."""
-    errors = error.errors if isinstance(error, ManyFeaturesError) else (error,)
+    errors = error.errors if isinstance(error, SeveralFaultsError) else (error,)
     features = [found for found in errors if isinstance(found, FeatureError)]
     if not features:
         return error

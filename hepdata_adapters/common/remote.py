@@ -29,6 +29,7 @@ from hepdata_adapters.common.errors import (
     HepDataError,
     MissingExtraError,
 )
+from hepdata_adapters.common.remote_glob import expand_remote, is_remote_pattern
 
 _EXTRAS = {"root": ("fsspec_xrootd", "xrootd"), "s3": ("s3fs", "s3")}
 
@@ -67,10 +68,13 @@ def is_remote(url: str) -> bool:
 
 
 def expand(name: str) -> list[str]:
-    """The files of a path, glob or URL, sorted; URLs and plain paths are taken as they are.
+    """The files of a path, URL or glob, sorted; plain paths and URLs are taken as they are.
 
-    Raises FileError if a glob matches nothing.
+    Raises FileError if a glob matches nothing, or the server of a URL cannot list its files.
     """
+    if is_remote(name) and is_remote_pattern(name):
+        _require_protocol(name)
+        return expand_remote(name)
     if is_remote(name) or not glob.has_magic(name) or Path(name).exists():
         return [name]
     found = sorted(glob.glob(name, recursive=True))

@@ -15,7 +15,7 @@ from hepdata_adapters.common.feature_choice import nothing_left
 from hepdata_adapters.common.feature_config import SetInput
 from hepdata_adapters.common.features import Layout, ResolvedFeature
 from hepdata_adapters.common.manifest import Manifest
-from hepdata_adapters.common.problems import FeatureError, ManyFeaturesError, told
+from hepdata_adapters.common.problems import FeatureError, SeveralFaultsError, told
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 from hepdata_adapters.common.transform.build import pad_length
@@ -70,7 +70,7 @@ def refuse(config: DatasetConfig, layout: Layout, specs: Specs) -> None:
     """Raise one ConfigError for all features of which some event is known to be refused."""
     errors = list(_refused(layout, specs))
     if errors:
-        raise told(ManyFeaturesError(errors), config)
+        raise told(SeveralFaultsError(errors), config)
 
 
 def _refused(layout: Layout, specs: Specs) -> Iterator[FeatureError]:

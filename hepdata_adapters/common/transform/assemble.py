@@ -12,7 +12,7 @@ from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.feature_config import COUNT, ImageInput, RaggedInput, SetInput
 from hepdata_adapters.common.features import Layout, ResolvedFeature, ResolvedInput
 from hepdata_adapters.common.manifest import Manifest
-from hepdata_adapters.common.problems import FeatureError, ManyFeaturesError, each
+from hepdata_adapters.common.problems import FeatureError, SeveralFaultsError, each
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.transform.build import (
     build_transform,
@@ -56,9 +56,9 @@ def _input(name: str, given: ResolvedInput, specs: Specs) -> InputTransform:
         return _ragged(wanted, given.features, specs)
     except FeatureError as error:
         raise error.at(place) from None
-    except ManyFeaturesError as error:
+    except SeveralFaultsError as error:
         inner = [e.at(place) if isinstance(e, FeatureError) else e for e in error.errors]
-        raise ManyFeaturesError(inner) from None
+        raise SeveralFaultsError(inner) from None
     except (ConfigError, ValueError) as error:
         raise ConfigError(f"{place}: {error}") from None
 
