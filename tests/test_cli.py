@@ -525,17 +525,20 @@ def test_predict_names_the_fault_and_leaves_nothing_behind(call, project, tmp_pa
 
 
 def test_a_data_fault_in_a_worker_is_one_line(call, project, tmp_path):
-    x = np.zeros(200, np.float32)
-    x[13] = np.nan
-    path = write(tmp_path / "nan.root", 200, x=x, label=np.arange(200) % 2)
+    x = np.arange(200, dtype=np.float64)
+    x[13] = 1e300
+    part = (np.arange(200) == 13).astype(np.int32)
+    path = write(tmp_path / "large.root", 200, x=x, label=np.arange(200) % 2, part=part)
     config = write_config(
         tmp_path / "config.yaml", [{"files": path.name, "label": "label"}], task="binary",
-        training={"workers": 1}, split={"train": 1.0, "validation": 0.0, "test": 0.0},
+        training={"workers": 1}, split={"branch": "part", "values": {"train": 0, "validation": 1}},
+        features=["x"],
     )  # fmt: skip
     answer = call("fit", config, "-o", tmp_path / "run")
     assert answer.code == 1
     last = answer.err.splitlines()[-1]
-    assert last.startswith("hepdata-adapters: x holds NaN or infinity; ")
+    line = "write under features: {branch: x, clip: [0.0, 199.0]}"
+    assert last.startswith(f"hepdata-adapters: x is too large for float32; {line}")
     assert last.endswith(f"[file {path}, tree Events, branch x, entry 13]")
     assert "Traceback" not in answer.err
 

@@ -150,7 +150,8 @@ def _check_flat(file: FileInfo, name: str) -> None:
     branch = file.branch(name)
     if branch.kind != "flat":
         raise BranchError(
-            f"a label or weight is one number an event, this is {branch.describe()}",
+            f"a label or weight is one number an event, this is {branch.describe()}; make one of "
+            f"it, such as any(…), sum(…) or {name}[0]",
             file=file.url, tree=file.tree, branch=name,
         )  # fmt: skip
 

@@ -15,8 +15,8 @@ def is_pattern(text: str, names: Collection[str]) -> bool:
 def matching(pattern: str, names: Collection[str]) -> list[str]:
     """The names that a pattern means, in their order.
 
-    Brackets around a number, as in the names of arrays, are taken as they stand where they mean
-    nothing as a set of characters.
+    Brackets around a number, as in the names of arrays, are taken as they stand; where no name has
+    them, they are a set of characters.
 
     >>> matching("ArrayI16[10]", ["ArrayI16[10]", "ArrayI161"])
     ['ArrayI16[10]']
@@ -26,7 +26,7 @@ def matching(pattern: str, names: Collection[str]) -> list[str]:
     if pattern in names:
         return [pattern]
     literal = re.sub(r"\[(\d*)\]", r"[[]\1]", pattern)
-    for text in dict.fromkeys((pattern, literal)):
+    for text in dict.fromkeys((literal, pattern)):
         if found := [name for name in names if fnmatchcase(name, text)]:
             return found
     return []

@@ -100,7 +100,7 @@ def told(error: ConfigError, config: DatasetConfig) -> ConfigError:
     if not features:
         return error
     others = [str(found) for found in errors if not isinstance(found, FeatureError)]
-    reasons = [f"{found.branch} {found.reason}" for found in features[:SHOWN]]
+    reasons = [f"{found.branch!r} {found.reason}" for found in features[:SHOWN]]
     if len(features) > SHOWN:
         reasons.append(f"and {len(features) - SHOWN} more, all in the line below")
     return ConfigError("; ".join([*others, *reasons, advice(features, config)]))

@@ -13,6 +13,7 @@ from hepdata_adapters.common.errors import FileError, InvalidValueError
 from hepdata_adapters.common.manifest import FileInfo
 from hepdata_adapters.common.remote import open_root, reading
 from hepdata_adapters.common.schema import Branch, get_tree, is_rntuple
+from hepdata_adapters.common.unreadable import read_each
 
 MAX_OPEN_FILES = 64
 MAX_CACHED_BYTES = 512 * 2**20
@@ -75,9 +76,14 @@ class Source:
         a count do not.
         """
         tree = self._tree(file)
-        with reading(file=file.url, tree=file.tree, entries=(start, stop)):
-            branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
-            columns = read_columns(tree, branches, start, stop)
+        branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
+        place = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
+        try:
+            with reading(**place):
+                columns = read_columns(tree, branches, start, stop)
+        except FileError:
+            read_each(lambda few: read_columns(tree, few, start, stop), branches, place)
+            raise
         try:
             columns = file.preparation(columns, self.branches)
         except InvalidValueError as error:
