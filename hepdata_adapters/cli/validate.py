@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +28,7 @@ def validate(
         ),
     ] = False,
 ) -> None:
-    """Check a config against its files and all their events, and the model it names.
+    """Check a config against all events of its files, and the model it names.
 
     What stands in the way of a training is told at once. The specs that this needs are kept, so
     that ``fit`` finds them.
@@ -77,7 +78,7 @@ def checked(config: RunConfig) -> Dataset:
     from hepdata_adapters.common.settle import refuse
 
     def prepare() -> Dataset:
-        with progress_bar("computing specs") as report:
+        with progress_bar("computing specs", shown=sys.stderr.isatty()) as report:
             prepared = Dataset.prepare(config, progress=report)
         refuse(prepared.config, prepared.layout, prepared.specs)
         if prepared.layout.task:
