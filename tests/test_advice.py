@@ -269,6 +269,19 @@ WRONG: dict[str, tuple[Document, list[str], Fix]] = {
         ["all events are left out, for NaN or infinity in none (240 events)", "another policy"],
         put(features=["x", {"branch": "none", "missing": 0}]),
     ),
+    "a class that no training event has": (
+        {"samples": [{"files": "a.root", "label": "n"}], "features": ["x"], "task": "multiclass",
+         "split": {"branch": "n", "values": {"train": [0, 1, 2], "validation": 3, "test": 4}}},
+        ["validation events of class 3 in n", "test events of class 4 in n", "above 2",
+         "selection: n <= 2 in sample a.root"],
+        sample(selection="n <= 2"),
+    ),
+    "a class that a binary task has not": (
+        {"samples": [{"files": "a.root", "label": "n", "selection": "x > 3"}],
+         "features": ["x"], "task": "binary"},
+        ["task: binary has no class above 1", "selection: (x > 3) & n <= 1 in sample a.root"],
+        sample(selection="(x > 3) & n <= 1"),
+    ),
     "NaN in a set": (
         {"features": ["x"], "inputs": JETS},
         ["'Jet_eta' holds NaN", "inputs.jets.features: {branch: Jet_eta, missing: median}"],

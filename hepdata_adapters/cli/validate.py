@@ -28,7 +28,7 @@ def validate(
         ),
     ] = False,
 ) -> None:
-    """Check a config against all events of its files, and the model it names.
+    """Check a config against its events, and the model it names.
 
     What stands in the way of a training is told at once. The specs that this needs are kept, so
     that ``fit`` finds them.

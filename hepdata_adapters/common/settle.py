@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from hepdata_adapters.common.config import DatasetConfig
+from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.feature_choice import nothing_left
 from hepdata_adapters.common.feature_config import SetInput
 from hepdata_adapters.common.features import Layout, ResolvedFeature
 from hepdata_adapters.common.manifest import Manifest
-from hepdata_adapters.common.problems import FeatureError, SeveralFaultsError, told
+from hepdata_adapters.common.problems import FeatureError, SeveralFaultsError, told, yaml_line
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.statistics import BranchStatistics
+from hepdata_adapters.common.split import SPLITS
 from hepdata_adapters.common.transform.build import pad_length
 
 
@@ -67,8 +69,10 @@ def filled(config: DatasetConfig, layout: Layout, specs: Specs) -> dict[str, int
 
 
 def refuse(config: DatasetConfig, layout: Layout, specs: Specs) -> None:
-    """Raise one ConfigError for all features of which some event is known to be refused."""
-    errors = list(_refused(layout, specs))
+    """Raise one ConfigError for all that is known to be refused of some event: its features, its
+    class.
+    """
+    errors = [*_refused(layout, specs), *_classes_of_no_training_event(config, layout, specs)]
     if errors:
         raise told(SeveralFaultsError(errors), config)
 
@@ -95,6 +99,39 @@ def _refused(layout: Layout, specs: Specs) -> Iterator[FeatureError]:
                     first.branch.name, f"has up to {longest} objects in training: set "
                     f"{place}.overflow: truncate", place,
                 )  # fmt: skip
+
+
+def _classes_of_no_training_event(
+    config: DatasetConfig, layout: Layout, specs: Specs
+) -> Iterator[ConfigError]:
+    """Events of which no model of this config has the class: they would fail after the training."""
+    files = specs.binding.files
+    if layout.task not in ("binary", "multiclass") or not layout.labels:
+        return
+    numbers = [int(s.label) for s in config.samples if isinstance(s.label, float)]
+    trained = [file.highest["train"] for file in files if "train" in file.highest]
+    known, why = max([1, *numbers, *trained]), "no training event is of a class above"
+    if layout.task == "binary":
+        known, why = 1, "task: binary has no class above"
+    for name in layout.labels:
+        for split in SPLITS:
+            label = max(file.highest.get(split, 0) for file in files)
+            if label > known:
+                yield ConfigError(
+                    f"there are {split} events of class {label} in {name}, and {why} {known}: "
+                    f"leave them out with {_cut(config, name, known)}"
+                )
+
+
+def _cut(config: DatasetConfig, label: str, known: int) -> str:
+    """The selections that keep the classes up to ``known``."""
+    cut = f"{label if label.isidentifier() else f'({label})'} <= {known}"
+    return ", ".join(
+        yaml_line({"selection": f"({s.selection}) & {cut}" if s.selection else cut}).strip("{}")
+        + f" in sample {s.name}"
+        for s in config.samples
+        if s.label == label
+    )
 
 
 def _of_feature(feature: ResolvedFeature, specs: Specs, place: str) -> Iterator[FeatureError]:

@@ -24,10 +24,11 @@ class FileRecord(Sparse):
     units: boundaries of the entry ranges. counts: events of each split in each unit, those that
     pass the selection. dropped: events that each of the binding's drops leaves out. weighting:
     what weighs its events in the statistics, empty if they all weigh the same. missing: events
-    with NaN or infinity by branch, those of all splits (see `missing`).
+    with NaN or infinity by branch, those of all splits. highest: the label branch's highest value
+    in each split (see `specs.missing`).
     """
 
-    optional = ("dropped", "weighting", "missing")
+    optional = ("dropped", "weighting", "missing", "highest")
 
     url: str
     tree: str
@@ -39,6 +40,7 @@ class FileRecord(Sparse):
     selection: str = ""
     weighting: str = ""
     missing: dict[str, int] = Field(default={})
+    highest: dict[SplitName, int] = Field(default={})
 
     def key(self) -> tuple[str, str, int, tuple[int, ...]]:
         """What must agree; the URL may change when a file is moved."""

@@ -15,7 +15,7 @@ from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.specs.binding import Binding
 from hepdata_adapters.common.specs.merge import combined, merged_classes
-from hepdata_adapters.common.specs.missing import summed
+from hepdata_adapters.common.specs.missing import highest, summed
 from hepdata_adapters.common.specs.model import ClassStatistics, Sampled, Specs
 from hepdata_adapters.common.specs.parallel import Workers, summaries_of
 from hepdata_adapters.common.specs.parts import (
@@ -27,7 +27,7 @@ from hepdata_adapters.common.specs.parts import (
     summary_of,
 )
 from hepdata_adapters.common.specs.statistics import empty
-from hepdata_adapters.common.split import SPLITS
+from hepdata_adapters.common.split import SPLITS, SplitName
 
 __all__ = [
     "Progress", "binding_of", "cache_folder", "cached_specs", "compute_specs", "file_branches",
@@ -130,10 +130,12 @@ def partial_specs(
     classes: dict[str, ClassStatistics] = {}
     counted: list[list[tuple[int, ...]]] = [[] for _ in manifest.files]
     missing: list[dict[str, int]] = [{} for _ in manifest.files]
+    labels: list[dict[SplitName, int]] = [{} for _ in manifest.files]
     parts = parts_of(config, manifest, layout, fraction)
     for part, summary in _summarised(parts, workers, progress, manifest.entries):
         counted[part.number] += summary.counts
         missing[part.number] = summed(missing[part.number], summary.missing)
+        labels[part.number] = highest(labels[part.number], summary.highest)
         classes = merged_classes(classes, summary.classes, part.file.url)
     records = tuple(
         record.model_copy(
@@ -142,13 +144,14 @@ def partial_specs(
                     name: tuple(unit[code] for unit in found) for code, name in enumerate(SPLITS)
                 },
                 "dropped": tuple(
-                    sum(unit[len(SPLITS) + number] for unit in found)
-                    for number in range(len(layout.drops))
+                    sum(unit[len(SPLITS) + drop] for unit in found)
+                    for drop in range(len(layout.drops))
                 ),
-                "missing": lacking,
+                "missing": missing[number],
+                "highest": labels[number],
             }
         )
-        for record, found, lacking in zip(binding.files, counted, missing, strict=True)
+        for number, (record, found) in enumerate(zip(binding.files, counted, strict=True))
     )
     binding = binding.model_copy(update={"files": records})
     sampled = None

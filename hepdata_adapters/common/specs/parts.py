@@ -24,10 +24,15 @@ from hepdata_adapters.common.membership import DROPPED, deciding_branches, membe
 from hepdata_adapters.common.schema import Branch
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.merge import ALL, merged_classes
-from hepdata_adapters.common.specs.missing import missing_events, summed
+from hepdata_adapters.common.specs.missing import (
+    highest,
+    highest_classes,
+    missing_events,
+    summed,
+)
 from hepdata_adapters.common.specs.model import ClassStatistics
 from hepdata_adapters.common.specs.statistics import summarize
-from hepdata_adapters.common.split import SPLITS
+from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.targets import labels_of, weights_of
 
 PART_ENTRIES = 2**18
@@ -61,7 +66,8 @@ class Summary(BaseModel):
 
     counts: events of each split in each unit, then those that each of the layout's drops leaves
     out, ``(units, splits + drops)``. classes: statistics by label,
-    or under `ALL`. missing: events with NaN or infinity in a branch, of all splits.
+    or under `ALL`. missing: events with NaN or infinity in a branch, of all splits. highest:
+    the highest label of each split.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +75,7 @@ class Summary(BaseModel):
     counts: tuple[tuple[int, ...], ...]
     classes: dict[str, ClassStatistics] = {}
     missing: dict[str, int] = {}
+    highest: dict[SplitName, int] = {}
 
 
 def parts_of(
@@ -132,8 +139,12 @@ def summaries(part: Part) -> Iterator[Summary]:
 def joined(one: Summary, other: Summary, file: str | None = None) -> Summary:
     """The summary of two stretches of units that follow each other, the second of ``file``."""
     classes = merged_classes(one.classes, other.classes, file)
-    missing = summed(one.missing, other.missing)
-    return Summary(counts=one.counts + other.counts, classes=classes, missing=missing)
+    return Summary(
+        counts=one.counts + other.counts,
+        classes=classes,
+        missing=summed(one.missing, other.missing),
+        highest=highest(one.highest, other.highest),
+    )
 
 
 def summary_of(part: Part, progress: Callable[[int], None] | None = None) -> Summary:
@@ -161,7 +172,8 @@ def _unit(part: Part, unit: int, source: Source, chosen: bool) -> Summary:
     missing = missing_events(columns, layout.columns, np.flatnonzero(codes >= 0))
     rows = np.flatnonzero(codes == SPLITS.index("train"))
     classes = _classes(part, columns, rows, start)
-    return Summary(counts=(counts,), classes=classes, missing=missing)
+    labels = highest_classes(config.samples[file.sample], columns, codes)
+    return Summary(counts=(counts,), classes=classes, missing=missing, highest=labels)
 
 
 def _classes(

@@ -60,6 +60,7 @@ def update_specs(
                 "counts": known[file.place].counts,
                 "dropped": known[file.place].dropped,
                 "missing": known[file.place].missing,
+                "highest": known[file.place].highest,
             }
         )
         for file in wanted.files
