@@ -266,7 +266,8 @@ WRONG: dict[str, tuple[Document, list[str], Fix]] = {
     ),
     "events dropped for a branch of nothing": (
         {"features": ["x", {"branch": "none", "missing": "drop"}]},
-        ["all events are left out, for NaN or infinity in none (240 events)", "another policy"],
+        ["all events are left out, for NaN or infinity in none (240 events)",
+         "another policy than drop"],
         put(features=["x", {"branch": "none", "missing": 0}]),
     ),
     "a class that no training event has": (

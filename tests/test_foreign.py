@@ -132,6 +132,26 @@ def test_one_bad_branch_costs_itself_only() -> None:
     assert "its type is a[2]:b[2]" in str(caught.value)
 
 
+def test_inspect_shows_a_file_of_which_a_branch_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.root"
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {"good": "var * float32", "bad": "var * float32"})
+        lists = ak.Array([[1.0], [2.0, 3.0]])
+        file["Events"].extend({"good": lists, "bad": lists})
+    with uproot.open(path) as file:
+        cursor = file["Events"]["bad"].member("fBasketSeek")[0]
+    content = bytearray(path.read_bytes())
+    content[cursor + 6 : cursor + 10] = b"\xff" * 4  # the size of the basket's content
+    path.write_bytes(bytes(content))
+    assert main(["inspect", str(path)]) == 0
+    printed = capsys.readouterr()
+    assert "branch bad" in printed.err
+    assert "good" in printed.out
+    assert "1.5, 2, 2" in printed.out
+
+
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [

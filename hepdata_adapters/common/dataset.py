@@ -64,7 +64,7 @@ class Dataset:
         else:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
-        layout = settled(config, manifest, layout, specs)
+        layout = settled(config, manifest, layout, specs, transform.columns if transform else ())
         try:
             built = transform or assemble(layout, manifest, specs)
         except ConfigError as error:

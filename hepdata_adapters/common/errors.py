@@ -23,6 +23,7 @@ The command line turns ``ConfigError`` into exit code 2 and all others into exit
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Literal, TypedDict, Unpack
 
@@ -117,16 +118,46 @@ class DataError(HepDataError):
 
     def __init__(self, what: str, **place: Unpack[Place]) -> None:
         self.what = what
-        self.file, self.tree = place.get("file"), place.get("tree")
-        self.branch, self.entries = place.get("branch"), place.get("entries")
-        places = {name: place.get(name) for name in ("file", "tree", "branch")}
-        entries = place.get("entries")
-        if entries is not None:
-            first, stop = entries
-            alone = stop == first + 1
-            places["entry" if alone else "entries"] = f"{first}" if alone else f"{first} to {stop}"
-        where = ", ".join(f"{key} {value}" for key, value in places.items() if value is not None)
-        super().__init__(f"{what} [{where}]" if where else what)
+        # a text alone may be that of an error in another process, which ends with its place
+        known = place or _place_in(what)
+        self.file, self.tree = known.get("file"), known.get("tree")
+        self.branch, self.entries = known.get("branch"), known.get("entries")
+        super().__init__(f"{what}{_shown(place)}")
+
+
+def _shown(place: Place) -> str:
+    places = {name: place.get(name) for name in ("file", "tree", "branch")}
+    entries = place.get("entries")
+    if entries is not None:
+        first, stop = entries
+        alone = stop == first + 1
+        places["entry" if alone else "entries"] = f"{first}" if alone else f"{first} to {stop}"
+    where = ", ".join(f"{key} {value}" for key, value in places.items() if value is not None)
+    return f" [{where}]" if where else ""
+
+
+_PLACE = re.compile(
+    r" \[(?=file |tree |branch |entr)(?:file (?P<file>.+?))?(?:(?:, |(?<=\[))tree (?P<tree>.+?))?"
+    r"(?:(?:, |(?<=\[))branch (?P<branch>.+?))?"
+    r"(?:(?:, |(?<=\[))entr(?:y (?P<entry>\d+)|ies (?P<first>\d+) to (?P<stop>\d+)))?\]\s*$"
+)
+
+
+def _place_in(text: str) -> Place:
+    """The place at the end of the text of a DataError.
+
+    >>> _place_in("is bad [file a.root, tree Events, entry 7]")["entries"]
+    (7, 8)
+    """
+    found = _PLACE.search(text)
+    if found is None:
+        return {}
+    first, stop = found["entry"] or found["first"], found["stop"]
+    entries = None if first is None else (int(first), int(stop or int(first) + 1))
+    return {
+        "file": found["file"], "tree": found["tree"], "branch": found["branch"],
+        "entries": entries,
+    }  # fmt: skip
 
 
 class FileError(DataError):

@@ -7,7 +7,7 @@ them, masked and counted, unless the config says otherwise. Listed features stay
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from hepdata_adapters.common.config import DatasetConfig
@@ -23,8 +23,17 @@ from hepdata_adapters.common.split import SPLITS
 from hepdata_adapters.common.transform.build import pad_length
 
 
-def settled(config: DatasetConfig, manifest: Manifest, layout: Layout, specs: Specs) -> Layout:
-    """The layout with the features that can be used. Raises ConfigError where none is left."""
+def settled(
+    config: DatasetConfig,
+    manifest: Manifest,
+    layout: Layout,
+    specs: Specs,
+    used: Collection[str] = (),
+) -> Layout:
+    """The layout with the features that can be used. Raises ConfigError where none is left.
+
+    used: branches that a trained model takes, whatever the specs say.
+    """
     if config.features != "*":
         return layout
     excluded = dict(layout.excluded)
@@ -32,7 +41,7 @@ def settled(config: DatasetConfig, manifest: Manifest, layout: Layout, specs: Sp
     for feature in layout.features:
         name = feature.branch.name
         useless = why_useless(specs.branches[name])
-        if useless is not None:
+        if useless is not None and name not in used:
             excluded[name] = useless
         elif config.defaults.missing is None and missing_in(specs, name):
             chosen.append(replace(feature, missing="median"))

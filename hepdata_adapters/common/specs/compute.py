@@ -105,7 +105,10 @@ def _why_empty(specs: Specs) -> str:
         if (events := sum(file.dropped[number] for file in files))
     ]
     if dropped:
-        return f"all events are left out, for {', '.join(dropped)}: use another policy there"
+        return (
+            f"all events are left out, for {', '.join(dropped)}: use another policy than drop, "
+            f"such as missing: median or overflow: truncate"
+        )
     cuts = ", ".join(dict.fromkeys(repr(file.selection) for file in files if file.selection))
     return f"no event passes the selection {cuts}: change it"
 
