@@ -610,7 +610,7 @@ def test_several_classes(call, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_class_that_training_never_saw_is_told(call, tmp_path, split):
+def test_a_class_that_training_never_saw_is_told_before_it(call, tmp_path, split):
     # the split follows run, luminosityBlock and event: it stays when the labels change
     identity = {name: np.arange(300) for name in ("run", "luminosityBlock", "event")}
     label = np.arange(300) % 2
@@ -621,9 +621,14 @@ def test_a_class_that_training_never_saw_is_told(call, tmp_path, split):
     config = write_config(
         tmp_path / "config.yaml", [{"files": path.name, "label": "label"}], task="multiclass"
     )
-    answer = call("fit", config, "-o", tmp_path / "run")
-    assert answer.code == 1
-    assert "an event of class 2, but the training split has only" in answer.err.splitlines()[-1]
+    for command in (["validate", config], ["fit", config, "-o", tmp_path / "run"]):
+        answer = call(*command)
+        assert answer.code == 2
+        last = answer.err.splitlines()[-1]
+        assert f"{split} events of class 2 in label, and no training event is of a class" in last
+        assert last.endswith("selection: label <= 1 in sample a.root")
+    assert not any((tmp_path / "run").iterdir())
+    assert call("validate", config, "--set", "samples.0.selection=label <= 1").code == 0
 
 
 def test_labels_of_one_class_give_no_auc_rather_than_a_wrong_one(call, tmp_path):

@@ -56,7 +56,8 @@ def validate(
         show(f"no events in {file.url}:{file.tree}")
     kinds = [feature.branch.kind for feature in layout.features]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-    show(f"features: {len(kinds)} ({counts}); task: {layout.task or 'none, no labels'}")
+    task = layout.task or "none, no labels (fit needs a label in each sample)"
+    show(f"features: {len(kinds)} ({counts}); task: {task}")
     show(f"split by {describe_split(parsed.split, layout.identity)}")
     for line in [*left_out(layout.excluded), *filled_lines(prepared)]:
         show(line)

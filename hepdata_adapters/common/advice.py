@@ -7,7 +7,7 @@ from typing import Any
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.feature_config import ImageInput, SetInput
 from hepdata_adapters.common.features import Layout
-from hepdata_adapters.common.problems import FeatureError, advice
+from hepdata_adapters.common.problems import FeatureError, advice, yaml_line
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.transform.vector import Fault
 
@@ -30,6 +30,18 @@ def advice_for(fault: Fault, config: DatasetConfig, layout: Layout, specs: Specs
         )
     error = FeatureError(fault.branch, fault.reason, place, **_keys(fault, specs))
     return advice([error], config)
+
+
+def retrained(fault: Fault) -> str:
+    """The same where the model is there already: how one is trained that takes the event."""
+    if fault.kind in ("uneven", "outside"):
+        return "the model takes no such event: leave it out of the file"
+    if fault.kind == "too large":
+        wish = f"with a clip of {fault.branch}"
+    else:
+        keys = {"overflow": "truncate"} if fault.kind == "too long" else {"missing": "median"}
+        wish = f"with {yaml_line({'branch': fault.branch, **keys})}"
+    return f"the model was trained without such values: leave the event out, or train {wish}"
 
 
 def _keys(fault: Fault, specs: Specs) -> dict[str, Any]:
