@@ -54,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "liar.root", columns | {"lies[2]": columns["n"], "lies[3]": columns["n"]})
     with uproot.recreate(folder / "tuple.root") as file:
         file["Events"] = {"x": columns["x"], "hits[10]": columns["n"]}
+    (folder / "files.txt").write_text("a.root\nb.root\n")
     with uproot.recreate(folder / "trees.root") as file:
         for name in ("Events", "Runs"):
             file.mktree(name, {"x": "float32"})
@@ -244,6 +245,26 @@ WRONG: dict[str, tuple[Document, list[str], Fix]] = {
         ["no file matches this pattern", "c*.root"],
         sample(files="a*.root"),
     ),
+    "a folder": (
+        {"samples": [{"files": ".", "label": 1}], "features": ["x"]},
+        ["this is a folder: write its files, as ", "/*.root"],
+        sample(files="[ab].root"),
+    ),
+    "braces of a shell": (
+        {"samples": [{"files": "{a,b}.root", "label": 1}], "features": ["x"]},
+        ["no such file; braces are the shell's", "a pattern with *, ? or [12]"],
+        sample(files="[ab].root"),
+    ),
+    "a list of files": (
+        {"samples": [{"files": "files.txt", "label": 1}], "features": ["x"]},
+        ["not a ROOT file; a list of files is a YAML list", "files.txt"],
+        sample(files=["a.root", "b.root"]),
+    ),
+    "a variable that the environment has not": (
+        {"samples": [{"files": "$NO_SUCH_FOLDER/a.root", "label": 1}], "features": ["x"]},
+        ["no such file; the environment has no such variable"],
+        sample(files="$FOREIGN_FOLDER/a.root"),
+    ),
     "a pattern for a server without folders": (
         {"samples": [{"files": "http://localhost:1/*.root", "label": 1}], "features": ["x"]},
         ["http has no such thing: name each file"],
@@ -319,7 +340,10 @@ def check(folder: Path, document: Document) -> Dataset:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_advice_that_is_followed_works(folder: Path, name: str) -> None:
+def test_advice_that_is_followed_works(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREIGN_FOLDER", str(folder))
     changes, said, fix = WRONG[name]
     document = document_of(changes)
     with pytest.raises(HepDataError) as caught:

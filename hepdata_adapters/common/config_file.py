@@ -159,6 +159,8 @@ def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:
             return [beside(item) for item in path]
         if not isinstance(path, str) or "://" in path or Path(path).is_absolute():
             return path
+        if path.startswith(("~", "$")) and not (folder / path).exists():
+            return path
         return str(folder / path)
 
     changed = copy.deepcopy(document)

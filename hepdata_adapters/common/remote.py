@@ -29,6 +29,7 @@ from hepdata_adapters.common.errors import (
     HepDataError,
     MissingExtraError,
 )
+from hepdata_adapters.common.local_path import check_file, spelt_out
 from hepdata_adapters.common.remote_glob import expand_remote, is_remote_pattern
 
 _EXTRAS = {"root": ("fsspec_xrootd", "xrootd"), "s3": ("s3fs", "s3")}
@@ -75,6 +76,8 @@ def expand(name: str) -> list[str]:
     if is_remote(name) and is_remote_pattern(name):
         _require_protocol(name)
         return expand_remote(name)
+    if not is_remote(name):
+        name = spelt_out(name)
     if is_remote(name) or not glob.has_magic(name) or Path(name).exists():
         return [name]
     found = sorted(glob.glob(name, recursive=True))
@@ -93,8 +96,8 @@ def open_root(url: str) -> Any:
 
     if is_remote(url):
         _require_protocol(url)
-    elif not Path(url.removeprefix("file://")).is_file():
-        raise FileError("no such file", file=url)
+    else:
+        check_file(url)
     with reading(file=url), _handles.opening(url) as opened:
         directory = opened(uproot.open(url, **_options(url)))
         size, end = directory.file.source.num_bytes, directory.file.fEND
