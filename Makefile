@@ -2,11 +2,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 FRAMEWORK ?= torch
+# processes that share the tests out by file; each computes with one thread
+JOBS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: help demo test nightly lint sample clean
+.PHONY: help demo test nightly damage compare lint sample clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,10 +17,17 @@ demo: $(VENV)/demo-$(FRAMEWORK).stamp ## Train, export and serve a ttH classifie
 	@$(BIN)/python examples/tth/demo.py demo --framework $(FRAMEWORK)
 
 test: $(VENV)/test.stamp lint ## Lint, type-check and run all tests: what CI runs.
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q \
+		-n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 nightly: $(VENV)/test.stamp ## The properties of the plan with 10,000 new examples each.
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q tests/test_plan.py tests/test_plan_scale.py
+
+damage: $(VENV)/test.stamp ## What becomes of flipped bits, replaced files, killed processes, full disks.
+	@$(BIN)/python -m benchmarks.damage $(if $(ROOT_PYTHON),--root-python $(ROOT_PYTHON))
+
+compare: $(VENV)/test.stamp ## Every branch of every tree below DATA=folder, by the dataset and by uproot.
+	@$(BIN)/python -m tests.compare_branches $(or $(DATA),$(error say DATA=folder))
 
 lint: $(VENV)/test.stamp
 	@$(BIN)/ruff check .

@@ -202,6 +202,10 @@ class HttpServer(_Server):
         """Let `requests` begin anew."""
         (self.home / "requests.jsonl").write_text("")
 
+    def fail(self, *answers: tuple[int, dict[str, str]]) -> None:
+        """Answer the next requests by these statuses and headers."""
+        (self.home / "failures.json").write_text(json.dumps(answers))
+
     def _command(self) -> list[str]:
         options = [] if self.ranges else ["--no-ranges"]
         log = self.home / "requests.jsonl"
@@ -222,9 +226,16 @@ def _serve(folder: Path, port: int, log: Path, ranges: bool) -> None:
     import uvicorn
     from starlette.responses import FileResponse, PlainTextResponse
 
+    failures = log.with_name("failures.json")
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["method"] not in ("GET", "HEAD"):
             await PlainTextResponse("ready")(scope, receive, send)
+            return
+        if failures.exists() and (answers := json.loads(failures.read_text())):
+            failures.write_text(json.dumps(answers[1:]))
+            status, headers = answers[0]
+            await PlainTextResponse("not now", status, headers)(scope, receive, send)
             return
         wanted = dict(scope["headers"]).get(b"range", b"").decode() or None
         if not ranges:

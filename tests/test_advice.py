@@ -189,7 +189,7 @@ WRONG: dict[str, tuple[Document, list[str], Fix]] = {
     ),
     "branches that cannot be read": (
         {"samples": [{"files": "liar.root", "label": 1}]},
-        ["2 of 14 branches cannot be read", "wrong number of entries", "liar.root",
+        ["2 of 14 branches cannot be read", "basket 0 has 60 entries", "liar.root",
          "exclude: ['lies[2]', 'lies[3]']"],
         paste("of all that there are: ", config),
     ),

@@ -616,7 +616,7 @@ def test_a_missing_config_is_named(tmp_path):
         ("training.epochs=!!int x", "--set training.epochs=!!int x"),
         ("trainning.epochs=3", "unknown key 'trainning'; did you mean 'training'?"),
         ("training.epoch=3", "unknown key 'training.epoch'; did you mean 'epochs'?"),
-        ("name=" + "[" * 3000, "nested too deeply"),
+        ("name=" + "[" * 3000, "nested more than 50 deep"),
     ],
 )
 def test_a_bad_override_is_named(tmp_path, assignment, said):
@@ -708,8 +708,7 @@ def test_specs_of_more_or_fewer_files_are_refused(two_files, specs_file, tmp_pat
 def test_specs_of_a_rewritten_file_are_refused(two_files, specs_file):
     write(two_files[0], 200)
     message = refused(two_files, specs_file)
-    assert "was added" in message
-    assert "is gone" in message
+    assert f"{two_files[0]} was written again, its content is another" in message
     assert "hepdata-adapters specs" in message
 
 
@@ -752,7 +751,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "corrupt"),
         (lambda path: path.write_bytes(b"\xff" * 100), "corrupt"),
         (lambda path: path.write_text("[]"), "corrupt"),
-        (edit(lambda d: d.update(version=2)), "version"),
+        (edit(lambda d: d.update(version=1)), "version"),
         (edit(lambda d: d.update(format="other")), "format"),
         (edit(lambda d: d.update(extra=1)), "extra"),
         (edit(lambda d: d.pop("branches")), "branches"),

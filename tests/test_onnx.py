@@ -179,7 +179,7 @@ def vector_graph() -> Graph:
     return Graph(save_graph(Vector().eval(), ALL_KINDS))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @EVENTS
 def test_graph_agrees_with_numpy_to_the_bit(vector_graph: Graph, n: int, seed: int) -> None:
     columns = columns_of(ALL_KINDS, n, seed)

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import free_port
+
 pytest.importorskip("torch")
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
 PYTHON = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
-PORT = "8085"
+PORTS = {port: str(free_port()) for port in ("8085", "8086")}  # another suite may run beside this
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,14 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {"PATH": path, "HEPDATA_CACHE": str(folder / "cache")}
 
 
+def with_own_ports(command: str) -> str:
+    for port, free in PORTS.items():
+        command = re.sub(rf"\b{port}\b", free, command)
+    return command
+
+
 def run(command: str, folder: Path) -> str:
+    command = with_own_ports(command)
     command = command.replace("hepdata-adapters ", f"{sys.executable} -m hepdata_adapters ", 1)
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment(folder), text=True,
@@ -50,7 +59,7 @@ def run(command: str, folder: Path) -> str:
 @contextmanager
 def serving(command: str, folder: Path) -> Iterator[None]:
     """The ``serve`` command, from when it says that it is ready to Ctrl-C."""
-    words = [sys.executable, "-m", "hepdata_adapters", *command.split()[1:]]
+    words = [sys.executable, "-m", "hepdata_adapters", *with_own_ports(command).split()[1:]]
     with subprocess.Popen(
         words, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, text=True
     ) as server:
@@ -95,7 +104,7 @@ def test_commands_of_the_readme(folder: Path):
     for server, group in groups(commands):
         with serving(server, folder) if server else nullcontext():
             for command in group:
-                assert server is None or PORT in command
+                assert server is None or any(port in command for port in PORTS)
                 out = run(command, folder)
                 if "instances" in command:
                     assert out.strip() == '{"predictions": []}'

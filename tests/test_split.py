@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hepdata_adapters import DatasetConfig, Sample, compute_specs
 from hepdata_adapters.common.config import Split
 from hepdata_adapters.common.config_file import load_config
+from hepdata_adapters.common.content import Content
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import (
     BranchError,
@@ -95,7 +96,7 @@ def assigned(files: list[Path], split: dict[str, object], **options: object) -> 
 def codes_of(split: Split, identity: np.ndarray) -> np.ndarray:
     """The codes of events ``(n, 3)`` by a split that hashes them."""
     columns = dict(zip(IDENTITY, identity.T, strict=True))
-    nothing = FileInfo("", "", 0, "", len(identity), np.array([0]), {})
+    nothing = FileInfo("", "", 0, "", Content("", 0, ""), len(identity), np.array([0]), {})
     return split_codes(split, IDENTITY, nothing, 0, len(identity), columns)
 
 

@@ -29,6 +29,7 @@ def convert(
     """
     from hepdata_adapters.common.config_file import read_document
     from hepdata_adapters.common.weaver import convert as converted
+    from hepdata_adapters.common.writing import write_whole
 
     folder = out.parent if out else Path()
     found = converted(read_document(config), _samples(files, folder), str(config))
@@ -36,7 +37,7 @@ def convert(
     if out is None:
         print(text, end="")
     else:
-        _write(out, text)
+        write_whole(out, text)
     for note in found.notes:
         print(note, file=sys.stderr)
 
@@ -56,12 +57,3 @@ def _samples(given: list[str], folder: Path) -> dict[str, list[str]]:
             glob = os.path.relpath(glob, folder)
         samples.setdefault(name, []).append(glob)
     return samples
-
-
-def _write(path: Path, text: str) -> None:
-    from hepdata_adapters.common.errors import ConfigError
-
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None

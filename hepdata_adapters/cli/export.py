@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hepdata_adapters.cli import frameworks
-from hepdata_adapters.cli.arguments import RunFolder
+from hepdata_adapters.cli.arguments import NoUserCode, RunFolder
 
 
 class Format(StrEnum):
@@ -33,18 +33,21 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; RUN/FORMAT by default.")
     ] = None,
+    no_user_code: NoUserCode = False,
 ) -> None:
     """Write a run for a server that answers raw events.
 
     The archive holds weights, transform and golden events.
     """
+    from hepdata_adapters.common.run import framework_of
+    from hepdata_adapters.common.writing import check_folder
     from hepdata_serving.from_run import export_run
 
-    loaded = frameworks.load_run(run)
-    native = Format.tfserving if loaded.config.framework == "tf" else Format.torchserve
-    kind = format or native
+    framework = framework_of(run, user_code=not no_user_code)
+    kind = format or (Format.tfserving if framework == "tf" else Format.torchserve)
     folder = output or run / kind.value
-    archive = export_run(loaded, folder, kind.value)
+    check_folder(folder)
+    archive = export_run(frameworks.load_run(run, user_code=not no_user_code), folder, kind.value)
     size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
     print(f"{archive}: {size:,} bytes")
     if kind is not Format.onnx:

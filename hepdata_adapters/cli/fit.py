@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hepdata_adapters.cli import frameworks
-from hepdata_adapters.cli.arguments import Set
+from hepdata_adapters.cli.arguments import NoUserCode, Set
 
 
 class FrameworkName(StrEnum):
@@ -36,6 +36,7 @@ def fit(
         typer.Option(help="torch (Lightning) or tf (Keras); that of the config by default."),
     ] = None,
     overrides: Set = [],  # noqa: B006 (typer reads the default)
+    no_user_code: NoUserCode = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder.")] = False,
 ) -> None:
     """Train, evaluate and draw; everything goes to the run folder."""
@@ -44,11 +45,11 @@ def fit(
     chosen = [f"framework={framework.value}"] if framework else []
     changed = [*overrides, *chosen]
     if len(config) > 1:
-        parsed = samples_config(config, changed)
+        parsed = samples_config(config, changed, user_code=not no_user_code)
         for sample in parsed.samples:
             print(f"class {sample.label:g}: {sample.files[0]}", file=sys.stderr)
     else:
-        parsed = load_config(config[0], changed)
+        parsed = load_config(config[0], changed, user_code=not no_user_code)
     folder = output or Path("runs") / parsed.name
     show_metrics(frameworks.fit(parsed, folder, overwrite=overwrite), folder)
 

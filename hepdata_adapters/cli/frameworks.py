@@ -24,11 +24,11 @@ def fit(config: RunConfig, folder: Path, *, overwrite: bool) -> dict[str, Any]:
     return metrics
 
 
-def load_run(folder: str | Path) -> Run[Any]:
-    """A run with the framework that trained it."""
+def load_run(folder: str | Path, *, user_code: bool = True) -> Run[Any]:
+    """A run with the framework that trained it. user_code: whether it may name code to run."""
     from hepdata_adapters.common.run import framework_of
 
-    framework = framework_of(folder)
+    framework = framework_of(folder, user_code=user_code)
     with without_greetings():
         room = import_module(f"hepdata_adapters.{framework}.run")
     run: Run[Any] = room.load_run(folder)

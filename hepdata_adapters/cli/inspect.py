@@ -61,6 +61,7 @@ def _describe_tree(file: Any) -> dict[str, Any]:
                 "kind": branch.kind,
                 "dtype": branch.dtype,
                 "type": branch.typename,
+                **({"namesakes": branch.namesakes} if branch.namesakes > 1 else {}),
                 **({"size": branch.size} if branch.kind == "array" else {}),
                 **({"length": lengths[branch.name]} if branch.name in lengths else {}),
             }
@@ -136,6 +137,8 @@ def _show(found: dict[str, Any]) -> None:
                 else str(branch.get("size", ""))
             )  # fmt: skip
             dtype = branch["dtype"] or branch["type"]
+            if "namesakes" in branch:
+                dtype += f" (the first of {branch['namesakes']} of this name)"
             table.add_row(branch["name"], branch["kind"], dtype, summary)
         console.print(table, highlight=False, markup=False)
         if 0 < tree["lengths_of_first"] < tree["entries"]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 
 import typer
 from typer.exceptions import Exit, TyperException
@@ -21,10 +24,13 @@ from hepdata_adapters.cli.schema import schema
 from hepdata_adapters.cli.serve import serve
 from hepdata_adapters.cli.specs import specs_app
 from hepdata_adapters.cli.validate import validate
+from hepdata_adapters.cli.verify import verify
 from hepdata_adapters.common.errors import ConfigError, HepDataError, missing_extra
 
 PROGRAM = "hepdata-adapters"
-USAGE, FAULT = 2, 1
+USAGE, FAULT, TERMINATED = 2, 1, 128 + signal.SIGTERM
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no error of reading is of these
+_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "OOM when")
 
 app = typer.Typer(
     name=PROGRAM,
@@ -42,7 +48,7 @@ def options(
 
 
 COMMANDS = (
-    inspect, validate, fit, evaluate, export, promote, rollback, rollout, serve,
+    inspect, validate, verify, fit, evaluate, export, promote, rollback, rollout, serve,
     predict, convert, report, schema,
 )  # fmt: skip
 for command in COMMANDS:
@@ -54,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
     0 success, 1 a fault of the data or of the environment, 2 bad usage or a bad config,
-    130 interrupted. Errors are one line on stderr; ``--debug`` anywhere shows tracebacks.
+    130 interrupted, 143 terminated. Errors are one line on stderr; ``--debug`` anywhere shows
+    tracebacks.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
@@ -80,11 +87,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAULT
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except Terminated:
+        return _fail("terminated by SIGTERM", TERMINATED)
     except Exception as error:
+        if (advice := _of_the_machine(error)) is not None:
+            return _fail(advice, FAULT, debug)
         if isinstance(error, ModuleNotFoundError) and (missing := missing_extra(error)):
             return _fail(str(missing), FAULT, debug)
         name = type(error).__name__
         return _fail(f"unexpected {name}: {_reason(error)} (--debug shows where)", FAULT, debug)
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What is to be done where the memory or a disk is full, or a folder is not to be written.
+
+    Frameworks have errors of their own for it.
+    """
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+        return (
+            f"the memory ran out ({text or type(error).__name__}): lower sampling.chunk_size, "
+            f"training.batch_size, training.workers, the length of jagged features or model.hidden"
+        )
+    if isinstance(error, OSError) and error.errno in _FULL:
+        from hepdata_adapters.common.writing import cannot_be_written
+
+        return str(cannot_be_written(error.filename or "not named", error))
+    return None
 
 
 def _reason(error: Exception) -> str:
@@ -103,9 +132,18 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
     return code
 
 
+class Terminated(SystemExit):
+    """SIGTERM: all is left in order, as at any other exit, where Python alone would just end."""
+
+
 def run() -> None:
     """Entry point of the installed command."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(TERMINATED)
 
 
 if __name__ == "__main__":

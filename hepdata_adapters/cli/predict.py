@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hepdata_adapters.cli.arguments import NoUserCode
 
 
 def predict(
@@ -17,28 +20,52 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The sample of the training whose selection and weight hold."
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Score events outside the selection as well.")
+    ] = False,
+    no_user_code: NoUserCode = False,
 ) -> None:
-    """Score every event of some files.
+    """Score the events of some files.
 
-    One row an event with its identity, in input order.
+    One row an event with its identity, sample, split and weight, in input order. Events that the
+    selection of their sample leaves out have no score (NaN). A server knows neither selections
+    nor splits: it scores every event.
     """
     from hepdata_adapters.cli import frameworks
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.remote import expand, split_tree
+    from hepdata_adapters.common.writing import check_writable
 
     inputs = {Path(path).resolve() for name in files for path in expand(split_tree(name)[0])}
     if output.resolve() in inputs:
         raise ConfigError(f"{output} is one of the files to score")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")
+    check_writable(output)
     with progress_bar("predicting") as report:
         if model.startswith(("http://", "https://")):
             from hepdata_serving.predict import predict_remote
 
+            if sample is not None or every:
+                raise ConfigError(
+                    "a server knows no samples, selections or splits and scores every event: "
+                    "--sample and --all are for run folders"
+                )
             events = predict_remote(model, files, output, report)
+            said = f"{events:,} events, all scored: a server knows no selection and no split"
         else:
             from hepdata_adapters.common.predict import predict_local
 
-            events = predict_local(frameworks.load_run(model), files, output, report)
-    print(f"{output}: {events:,} events")
+            run = frameworks.load_run(model, user_code=not no_user_code)
+            predicted = predict_local(run, files, output, report, sample=sample, every=every)
+            for remark in predicted.remarks:
+                print(remark, file=sys.stderr)
+            said = str(predicted)
+    print(f"{output}: {said}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hepdata_adapters.cli.arguments import Config, Set
+from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
 
 
 def report(
@@ -20,6 +20,7 @@ def report(
         typer.Option(min=1, help="Read about so many training events; all by default."),
     ] = None,
     overrides: Set = [],  # noqa: B006 (typer reads the default)
+    no_user_code: NoUserCode = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
@@ -30,10 +31,12 @@ def report(
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.report import write_report
+    from hepdata_adapters.common.writing import check_writable
 
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")
-    parsed = load_config(config, overrides)
+    check_writable(output)
+    parsed = load_config(config, overrides, user_code=not no_user_code)
     with progress_bar("computing specs") as advance:
         dataset = Dataset.prepare(parsed, None, config.resolve().parent / ".hepdata", advance)
     with progress_bar("reading training events") as advance:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hepdata_adapters.cli.arguments import Config, Set
+from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +47,7 @@ def specs(
     config: Config,
     output: Output = Path("specs.json"),
     overrides: Set = [],  # noqa: B006 (typer reads the default)
+    no_user_code: NoUserCode = False,
     overwrite: Overwrite = False,
     processes: Processes = 1,
     dask: Dask = None,
@@ -60,8 +61,8 @@ def specs(
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.specs.compute import compute_specs
 
-    _refuse_existing(output, overwrite)
-    parsed = load_config(config, overrides)
+    _check_output(output, overwrite)
+    parsed = load_config(config, overrides, user_code=not no_user_code)
     with progress_bar("computing specs") as report:
         found = compute_specs(parsed, report, processes=processes, dask=dask, fraction=fraction)
     found.save(output)
@@ -80,7 +81,7 @@ def merge(
     from hepdata_adapters.common.specs.merge import merge_specs
     from hepdata_adapters.common.specs.model import Specs
 
-    _refuse_existing(output, overwrite)
+    _check_output(output, overwrite)
     found = merge_specs([Specs.load(path) for path in files])
     found.save(output)
     print(f"{output}: {found.summary()}, {len(found.branches)} branches")
@@ -92,6 +93,7 @@ def update(
     old: Annotated[Path, typer.Option("--from", metavar="SPECS", help="The specs of before.")],
     output: Output = Path("specs.json"),
     overrides: Set = [],  # noqa: B006 (typer reads the default)
+    no_user_code: NoUserCode = False,
     overwrite: Overwrite = False,
     processes: Processes = 1,
     dask: Dask = None,
@@ -103,9 +105,9 @@ def update(
     from hepdata_adapters.common.specs.parallel import Workers
     from hepdata_adapters.common.specs.update import update_specs
 
-    _refuse_existing(output, overwrite)
+    _check_output(output, overwrite)
     workers = Workers(processes, dask)
-    parsed, before = load_config(config, overrides), Specs.load(old)
+    parsed, before = load_config(config, overrides, user_code=not no_user_code), Specs.load(old)
     with progress_bar("updating specs") as report:
         found = update_specs(parsed, before, report, workers=workers)
     found.save(output)
@@ -145,11 +147,13 @@ def diff(
         raise typer.Exit(1)
 
 
-def _refuse_existing(output: Path, overwrite: bool) -> None:
+def _check_output(output: Path, overwrite: bool) -> None:
     from hepdata_adapters.common.errors import ConfigError
+    from hepdata_adapters.common.writing import check_writable
 
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")
+    check_writable(output)
 
 
 def _show_errors(found: Specs) -> None:

@@ -1,4 +1,4 @@
-"""The configuration: samples, features, split, sampling, model and training.
+"""The configuration: samples, features, split and sampling; model and training beside them.
 
 One pydantic model, built in Python or read from YAML (`config_file`). Unknown keys are errors.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import keyword
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from hepdata_adapters.common.config_counts import Events, Folds, Streams
 from hepdata_adapters.common.feature_config import (
     RESERVED,
     Feature,
@@ -31,9 +33,11 @@ from hepdata_adapters.common.feature_config import (
     Objects,
     Text,
 )
+from hepdata_adapters.common.training_config import ModelConfig, TrainingConfig
 
 Task = Literal["binary", "multiclass", "regression"]
 Framework = Literal["torch", "tf"]
+Verify = Literal["none", "size", "checksum"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -150,7 +154,7 @@ class Split(_Model):
     train: Fraction = 0.64
     validation: Fraction = 0.16
     test: Fraction = 0.20
-    folds: int | None = Field(default=None, ge=3)
+    folds: Folds | None = Field(default=None, ge=3)
     fold: int | None = Field(default=None, ge=0)
     branch: str | None = Field(default=None, min_length=1)
     values: dict[Literal["train", "validation", "test"], tuple[int, ...]] = Field(
@@ -203,7 +207,7 @@ class Split(_Model):
             if self.branch is None or not self.values:
                 raise ValueError("branch and values (of each split) go together")
             listed = [value for values in self.values.values() for value in values]
-            twice = [value for number, value in enumerate(listed) if value in listed[:number]]
+            twice = [value for value, count in Counter(listed).items() if count > 1]
             if twice:
                 raise ValueError(f"values: {twice[0]} is listed twice")
         return self
@@ -227,8 +231,8 @@ class Sampling(_Model):
     """
 
     seed: int = 0
-    chunk_size: int = Field(default=8192, ge=1)
-    canonical_workers: int = Field(default=12, ge=1)
+    chunk_size: Events = Field(default=8192, ge=1)
+    canonical_workers: Streams = Field(default=12, ge=1)
     balance: Literal["none", "over", "under", "weights"] = "none"
     proportions: dict[int, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     resample: bool = False
@@ -254,7 +258,9 @@ class DatasetConfig(_Model):
     by name, each an expression. features: the columns of the vector ``x``. inputs: further
     representations by name: sets, images, ragged values. statistics: what the scaling is learnt
     from: training ``events``, each by the absolute value of its ``weights``, or with all
-    ``classes`` weighing the same.
+    ``classes`` weighing the same. verify: what of each file is compared with what the first run
+    saw: nothing, ``size`` (size, entries, branches, UUID), or ``checksum`` (also the values of
+    each read). checksums: a list of adler32 of whole files, compared once.
 
     >>> config = DatasetConfig(samples=[Sample(files="a.root", label=1)], features=["MET"])
     >>> config.features
@@ -274,6 +280,8 @@ missing=None, indicator=False, overflow=None),)
     split: Split = Split()
     sampling: Sampling = Sampling()
     specs: str | None = None
+    verify: Verify = "none"
+    checksums: str | None = Field(default=None, min_length=1)
 
     @field_validator("features", mode="before")
     @classmethod
@@ -307,6 +315,8 @@ missing=None, indicator=False, overflow=None),)
     def _something(self) -> DatasetConfig:
         if not self.features and not self.inputs:
             raise ValueError("no features and no inputs: the model would see nothing")
+        if self.checksums and self.verify == "none":
+            raise ValueError("checksums needs verify: size or checksum")
         return self
 
     @property
@@ -345,34 +355,6 @@ missing=None, indicator=False, overflow=None),)
     def labelled(self) -> bool:
         """Whether the samples have labels."""
         return self.samples[0].label is not None
-
-
-class ModelConfig(_Model):
-    """The network: the paper's by default, or the user's ``factory(num_features)``.
-
-    factory: ``package.module:function`` or ``file.py:function``. Where the config has inputs, it
-    gets the shapes of an event by name, such as ``{"jets": (10, 4), "jets_mask": (10,)}``, and
-    its model takes a dict of tensors with these names; ``num_outputs`` is passed if it is asked
-    for.
-    """
-
-    factory: str | None = None
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
-    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
-
-
-class TrainingConfig(_Model):
-    """How long and how fast to train. workers: DataLoader processes per split."""
-
-    epochs: int = Field(default=60, ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0.0)
-    weight_decay: float = Field(default=0.0, ge=0.0)
-    patience: int = Field(default=10, ge=1)
-    workers: int = Field(default=0, ge=0)
-    accelerator: str = "auto"
-    devices: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class RunConfig(DatasetConfig):

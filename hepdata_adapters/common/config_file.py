@@ -12,12 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hepdata_adapters.common.config import (
-    ModelConfig,
     RunConfig,
     Sample,
     Sampling,
     Split,
-    TrainingConfig,
     Weight,
 )
 from hepdata_adapters.common.errors import ConfigError, nearest
@@ -33,16 +31,21 @@ from hepdata_adapters.common.feature_config import (
     SetInput,
 )
 from hepdata_adapters.common.plain_yaml import read_yaml, write_yaml
+from hepdata_adapters.common.training_config import ModelConfig, TrainingConfig
+from hepdata_adapters.common.user_code import refuse_code
 
 MAX_CONFIG_BYTES = 1_000_000
 _C = TypeVar("_C", bound=BaseModel)
 _UNION = re.compile(r"literal\[|tuple\[|constrained-|function-|\w+-scaling$|float$|str$")
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), *, user_code: bool = True
+) -> RunConfig:
     """Read a YAML file and apply ``key.sub=value`` overrides.
 
-    Relative paths are beside the file; those of overrides are beside the caller.
+    Relative paths are beside the file; those of overrides are beside the caller. user_code: whether
+    the config may name code of its own, see `user_code`.
 
     Raises ConfigError naming the file and the key.
     """
@@ -51,11 +54,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not isinstance(document, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values")
     document = override(_beside(document, path.parent), overrides)
-    return validated(RunConfig, document, str(path))
+    return _run_config(document, str(path), user_code)
 
 
-def samples_config(files: Sequence[str], overrides: Sequence[str] = ()) -> RunConfig:
-    """The config of one file a class, in this order, with ``key.sub=value`` overrides.
+def samples_config(
+    files: Sequence[str], overrides: Sequence[str] = (), *, user_code: bool = True
+) -> RunConfig:
+    """The config of one file a class, in this order, with overrides as in `load_config`.
 
     Raises ConfigError for a file that is no ROOT file: a config is given alone.
 
@@ -70,7 +75,14 @@ def samples_config(files: Sequence[str], overrides: Sequence[str] = ()) -> RunCo
             )
     samples = [{"files": name, "label": number} for number, name in enumerate(files)]
     document = override({"samples": samples}, overrides)
-    return validated(RunConfig, document, "the files given")
+    return _run_config(document, "the files given", user_code)
+
+
+def _run_config(document: Mapping[str, Any], source: str, user_code: bool) -> RunConfig:
+    config = validated(RunConfig, document, source)
+    if not user_code:
+        refuse_code(config, source)
+    return config
 
 
 def read_document(path: Path) -> Any:
@@ -168,8 +180,9 @@ def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     for sample in samples if isinstance(samples, list) else []:
         if isinstance(sample, dict) and "files" in sample:
             sample["files"] = beside(sample["files"])
-    if "specs" in changed:
-        changed["specs"] = beside(changed["specs"])
+    for key in ("specs", "checksums"):
+        if key in changed:
+            changed[key] = beside(changed[key])
     for holder, key in code_references(changed):
         holder[key] = beside(holder[key])
     return changed
@@ -199,15 +212,13 @@ def _in_a_file(name: object) -> bool:
     return isinstance(name, str) and name.rpartition(":")[0].endswith(".py")
 
 
-def _reasons(error: ValidationError, shown: int = 5) -> list[str]:
+def _reasons(error: ValidationError, shown: int = 10) -> list[str]:
     """Each fault in the words of the config; what merely follows from another is left out."""
-    faults = [(_place(fault), fault) for fault in map(dict, error.errors())]
-    reasons = [
-        _reason(place, fault)
-        for place, fault in faults
-        if not any(other[: len(place)] == place and other != place for other, _ in faults)
-    ]
-    return list(dict.fromkeys(reasons))[:shown]
+    faults = [(_place(fault), fault) for fault in map(dict, error.errors(include_url=False))]
+    follow = {place[:end] for place, _ in faults for end in range(len(place))}
+    own = [(place, fault) for place, fault in faults if place not in follow]
+    reasons = list(dict.fromkeys(_reason(place, fault) for place, fault in own[:shown]))
+    return [*reasons, f"and {len(own) - shown:,} more"] if len(own) > shown else reasons
 
 
 def _reason(place: tuple[str, ...], fault: Mapping[str, Any]) -> str:

@@ -8,10 +8,8 @@ the hash of all they depend on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,6 +24,7 @@ from hepdata_adapters.common.manifest import FileInfo, Manifest
 from hepdata_adapters.common.membership import deciding_branches, member_codes
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.targets import labels_of, weights_of
+from hepdata_adapters.common.writing import Cache, write_whole
 
 _WHOLE = np.dtype(np.int64)
 
@@ -96,9 +95,9 @@ def copies_of(
 
 
 def cached_counts(
-    config: DatasetConfig, manifest: Manifest, layout: Layout, folder: Path, data: str
+    config: DatasetConfig, manifest: Manifest, layout: Layout, cache: Cache, data: str
 ) -> Counts:
-    """The counts from the cache, or made now. data: the hash of the specs.
+    """The counts from the cache, or made now. data: what the specs and the files are, hashed.
 
     Raises ConfigError where there are no classes to count, DataError where no weight is left.
     """
@@ -106,16 +105,13 @@ def cached_counts(
         raise ConfigError("sampling.balance and sampling.resample need labels that are classes")
     samples = [sample.model_dump(mode="json") for sample in config.samples]
     wanted = digest([data, samples, config.sampling.resample, config.sampling.seed])
-    path = folder / f"counts-{wanted[:16]}.json"
+    name = f"counts-{wanted[:16]}.json"
     with suppress(OSError, ValidationError):  # the cache is ours: what is damaged is made anew
-        counts = Counts.model_validate_json(path.read_bytes())
+        counts = Counts.model_validate_json(cache.path(name).read_bytes())
         if counts.hash == wanted:
             return counts
     counts = count(config, manifest, layout, wanted)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(counts.model_dump_json())
-    partial.replace(path)
+    cache.keep(name, lambda path: write_whole(path, counts.model_dump_json()))
     return counts
 
 

@@ -16,11 +16,16 @@ from hepdata_adapters.common.counting import Counts, cached_counts
 from hepdata_adapters.common.derive import scan
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.features import Layout, resolve
-from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.hashing import digest
+from hepdata_adapters.common.ledger import Kind, Ledger, SharedLedger
+from hepdata_adapters.common.machine import available_memory
 from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.memory import buffer_of, check_memory
 from hepdata_adapters.common.normalise import normalised
+from hepdata_adapters.common.notes import Note, notes_of
 from hepdata_adapters.common.plan import Plan, PlanFile
 from hepdata_adapters.common.problems import told
+from hepdata_adapters.common.same_events import check_identity
 from hepdata_adapters.common.settle import settled
 from hepdata_adapters.common.source import MAX_CACHED_BYTES
 from hepdata_adapters.common.specs.compute import Progress, binding_of, cache_folder, cached_specs
@@ -28,14 +33,19 @@ from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.transform.assemble import assemble
 from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.writing import Cache
 
+EXACT_IN_FLOAT32 = 2**24  # all whole numbers up to here
 MAX_GROUPS = 64
 Batch = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Everything known about a dataset before its events are read: pickles into workers."""
+    """Everything known about a dataset before its events are read: pickles into workers.
+
+    not_kept: the cache folder, once for each file that could not be written to it.
+    """
 
     config: DatasetConfig
     manifest: Manifest
@@ -43,6 +53,7 @@ class Dataset:
     specs: Specs
     transform: Transform
     counts: Counts | None = None
+    not_kept: tuple[str, ...] = ()
 
     @classmethod
     def prepare(
@@ -59,31 +70,48 @@ class Dataset:
         """
         manifest = scan(config)
         layout = resolve(config, manifest)
+        kept = Cache(cache or cache_folder())
         if specs is None:
-            specs = cached_specs(config, manifest, layout, cache, progress)
+            specs = cached_specs(config, manifest, layout, kept, progress)
         else:
             wanted = binding_of(config, manifest, layout)
             specs.verify(wanted, "the given specs")
+            specs = specs.read_here(wanted)
+        check_identity(config.split, specs)
         layout = settled(config, manifest, layout, specs, transform.columns if transform else ())
         try:
             built = transform or assemble(layout, manifest, specs)
         except ConfigError as error:
             raise told(error, config) from None
-        folder = cache or cache_folder()
-        config = normalised(config, manifest, folder)
+        check_memory(buffer_of(built, config.sampling, specs), available_memory())
+        config = normalised(config, manifest, kept)
         counts = None
         if config.sampling.changes_composition:
-            counts = cached_counts(config, manifest, layout, folder, specs.hash)
+            data = digest([specs.hash, manifest.here])
+            counts = cached_counts(config, manifest, layout, kept, data)
             composition(counts, config.sampling)  # refuses what cannot be had, at once
-        return cls(config, manifest, layout, specs, built, counts)
+        return cls(config, manifest, layout, specs, built, counts, tuple(kept.faults))
 
     def notes(self) -> Ledger:
         """What the ledger says of the dataset itself, before any event is delivered."""
         ledger = Ledger()
         for file in self.manifest.empty:
             ledger.add("files without events", 1, f"{file.url}:{file.tree}")
+        for branch in self.layout.columns:
+            ledger.add("branches used as features", 1, branch)
+        for folder in self.not_kept:
+            ledger.add("files not kept in the cache", 1, folder)
         for branch in self.layout.excluded:
             ledger.add("branches excluded", 1, branch)
+        for note in self.remarks:
+            for place, count in note.counts.items():
+                ledger.add(note.kind, count, place)
+        for file in self.manifest.files:
+            for name in file.preparation.needs(self.layout.branches):
+                found = file.schema.get(name)
+                if found and found.namesakes > 1:
+                    kind: Kind = "branches of a name that an earlier one has (not read)"
+                    ledger.add(kind, found.namesakes - 1, f"{name} in {file.url}")
         for number, file in enumerate(self.manifest.files):
             dropped = self.specs.binding.files[number].dropped
             for reason, events in zip(self.specs.binding.drops, dropped, strict=True):
@@ -91,6 +119,11 @@ class Dataset:
             rejected = file.entries - int(self.specs.counts(number, None).sum()) - sum(dropped)
             ledger.add("events not selected", rejected, self.config.samples[file.sample].name)
         return ledger
+
+    @cached_property
+    def remarks(self) -> list[Note]:
+        """What people should know before they believe a number that comes of these events."""
+        return notes_of(self.config, self.manifest, self.layout, self.specs)
 
     def last_read(self, ledger: SharedLedger, pid: int) -> str:
         """What a process read last, in words: for the error that tells of its death."""
@@ -199,7 +232,9 @@ def label_dtype(dataset: Dataset) -> np.dtype[Any]:
     if dataset.layout.task != "regression":
         return np.dtype(np.int64)
     dtypes = [dataset.specs.branches[name].dtype for name in dataset.layout.labels]
-    return np.result_type(np.float32, *dtypes)
+    constants = [s.label for s in dataset.config.samples if isinstance(s.label, int | float)]
+    beyond = any(abs(number) > EXACT_IN_FLOAT32 for number in constants)
+    return np.result_type(np.float64 if beyond else np.float32, *dtypes)
 
 
 def check_split(split: str | None) -> None:

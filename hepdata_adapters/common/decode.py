@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from hepdata_adapters.common.columns import OFFSETS, Array, Column, Columns, Jagged
-from hepdata_adapters.common.errors import ConfigError, FileError
+from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.transform.image import ImageTransform
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.sets import SetTransform
+from hepdata_adapters.common.writing import whole_file
 
 
 def inverse(transform: Transform, arrays: Mapping[str, Array]) -> Any:
@@ -82,17 +83,9 @@ def write_root(path: str | Path, events: Any, tree: str = "Events") -> None:
             content[group] = ak.zip(members)
         else:
             content[names[0]] = fields[names[0]]
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with uproot.recreate(partial) as file:
-            file.mktree(tree, {name: ak.type(array).content for name, array in content.items()})
-            file[tree].extend(content)
-        partial.replace(path)
-    except OSError as error:
-        raise FileError(f"cannot be written: {error.strerror}", file=str(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(Path(path)) as partial, uproot.recreate(partial) as file:
+        file.mktree(tree, {name: ak.type(array).content for name, array in content.items()})
+        file[tree].extend(content)
 
 
 def _groups(fields: Mapping[str, Any]) -> dict[str, list[str]]:

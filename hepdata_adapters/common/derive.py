@@ -23,15 +23,16 @@ from hepdata_adapters.common.transform.preparation import (
     Preparation,
     RawBranch,
 )
+from hepdata_adapters.common.verify import verified
 
 
 def scan(config: DatasetConfig) -> Manifest:
     """The manifest of a config, with its objects and derived columns among the branches.
 
-    Raises the errors of `build_manifest`, ConfigError for an expression that cannot be read or
-    computed, BranchError and SchemaError naming the file that does not fit.
+    Raises the errors of `build_manifest` and `verified`, ConfigError for an expression that
+    cannot be read or computed, BranchError and SchemaError naming the file that does not fit.
     """
-    return derived(config, build_manifest(config.samples))
+    return derived(config, verified(config, build_manifest(config.samples)))
 
 
 def derived(config: DatasetConfig, manifest: Manifest) -> Manifest:

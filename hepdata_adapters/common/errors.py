@@ -12,6 +12,7 @@
     ├── EventError               a raw event (a request) does not fit the model
     └── DataError                something is wrong with the data; says where
         ├── FileError            missing, unreadable, truncated, not ROOT
+        │   └── ReplacedError    another file than the one that the dataset was made from
         ├── TreeError            no such tree, or several and none was named
         ├── BranchError          no such branch, or one of a kind that is not read
         ├── SchemaError          files of one dataset disagree about a branch
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, TypedDict, Unpack
 
 
@@ -61,6 +62,17 @@ _EXTRAS = {
     "distributed": "dask",
     "sklearn": "torch",
 }
+
+
+def refuse_change(owner: object, name: str, fixed: Collection[str], advice: str) -> None:
+    """Raise ConfigError where an attribute is set again that was read once and for all.
+
+    For ``__setattr__``, so that no change is ever without effect. fixed: names of such attributes.
+
+    >>> refuse_change(Exception(), "batch_size", {"batch_size"}, "make a new one")
+    """
+    if name in fixed and name in vars(owner):
+        raise ConfigError(f"{name} of a {type(owner).__name__} cannot be changed: {advice}")
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
@@ -162,6 +174,22 @@ def _place_in(text: str) -> Place:
 
 class FileError(DataError):
     """A file is missing, unreadable, truncated or not a ROOT file."""
+
+
+class ReplacedError(FileError):
+    """A file is no longer the one that the dataset was made from.
+
+    >>> print(ReplacedError("its size was 10, it is 12", file="a.root"))
+    the file was replaced or written to since the dataset was made: its size was 10, it is 12. \
+Begin again with a new dataset, which looks at its files anew [file a.root]
+    """
+
+    def __init__(self, what: str, **place: Unpack[Place]) -> None:
+        super().__init__(
+            f"the file was replaced or written to since the dataset was made: {what}. "
+            f"Begin again with a new dataset, which looks at its files anew",
+            **place,
+        )
 
 
 class TreeError(DataError):

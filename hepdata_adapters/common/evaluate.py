@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from hepdata_adapters.common.run import Run, Score, write_json
 from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.stream import EventStream
 from hepdata_adapters.common.targets import check_classes
+from hepdata_adapters.common.writing import check_folder
 
 BATCH = 8192
+TINY = float(np.finfo(np.float64).tiny)
 Metrics = dict[str, float]
 
 
@@ -46,8 +49,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Metrics of all splits to metrics.json, pictures, and the ledger to ledger.json.
 
-    Raises HepDataError where the model gives NaN or infinity.
+    Raises HepDataError where the model gives NaN or infinity, FileError where the run folder
+    cannot be written.
     """
+    check_folder(run.folder)  # before the work, not after it
     prepared = prepared or run.prepare()
     evaluation = prepared.notes()
     splits: dict[SplitName, Scored] = {}
@@ -69,8 +74,12 @@ def evaluate_run(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What an earlier evaluation wrote, if anything."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """What an earlier evaluation wrote, if anything; what is damaged is nothing."""
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads(path.read_bytes())
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def score_split(score: Score, prepared: Dataset, split: SplitName) -> tuple[Scored, Ledger]:
@@ -107,8 +116,10 @@ def metrics_of(scored: Scored, task: Task, num_classes: int) -> Metrics:
     check_classes(label, task, num_classes)
     metrics: Metrics = {"events": len(label)}
     if task == "regression":
+        scores, label = scores.astype(np.float64), label.astype(np.float64)
         weight, errors = scored.weight, (scores - label) ** 2
-        total = max(float(np.abs(weight).sum()), np.finfo(np.float64).tiny)
+        weight = weight / max(float(np.abs(weight).max()), TINY)  # so that no sum overflows
+        total = max(float(np.abs(weight).sum()), TINY)
         metrics["mse"] = float(mean_squared_error(label, scores))
         metrics["mae"] = float(mean_absolute_error(label, scores))
         metrics["loss"] = float((errors * weight).sum() / total)

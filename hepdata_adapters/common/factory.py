@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -51,15 +52,20 @@ def wrong_kind(name: str, made: object, wanted: str) -> ConfigError:
     return ConfigError(f"model factory {name!r} returned {kind.__name__}, not a {wanted}{hint}")
 
 
-def load_factory(name: str, key: str = "model.factory") -> Callable[..., object]:
-    """The function behind ``package.module:function`` or ``file.py:function``.
+def load_factory(
+    name: str, key: str = "model.factory", takes: tuple[str, ...] = ("num_features",)
+) -> Callable[..., object]:
+    """The function or class behind ``package.module:function`` or ``file.py:function``.
 
-    key: of the config, for messages. This runs the user's own code; names from untrusted
-    configs must not come here.
+    key: of the config, for messages. takes: what it will be called with. It must be written in
+    Python, outside of the standard library. The import runs the user's own code; names from
+    untrusted configs must not come here.
     """
     home, colon, function = name.rpartition(":")
     if not colon or not home or not function.isidentifier():
         raise ConfigError(f"{key} is module:function or file.py:function, not {name!r}")
+    if not home.endswith(".py") and home.partition(".")[0] in sys.stdlib_module_names:
+        raise ConfigError(f"{key} {name!r} is of Python's own library: name a function of yours")
     try:
         module = _file_module(Path(home)) if home.endswith(".py") else importlib.import_module(home)
     except ConfigError:
@@ -70,7 +76,29 @@ def load_factory(name: str, key: str = "model.factory") -> Callable[..., object]
         known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         raise ConfigError(f"{home} has no function {function!r}{nearest(function, known)}")
     factory: Callable[..., object] = getattr(module, function)
+    _check_own(factory, f"{key} {name!r}", takes)
     return factory
+
+
+def _check_own(made: Callable[..., object], what: str, takes: tuple[str, ...]) -> None:
+    """Refuse, before it is called with anything, what cannot be meant."""
+    inner = inspect.unwrap(made.func if isinstance(made, functools.partial) else made)
+    written = inner if inspect.isfunction(inner) or inspect.isclass(inner) else type(inner)
+    if str(written.__module__).partition(".")[0] in sys.stdlib_module_names:
+        raise ConfigError(
+            f"{what} is a {type(inner).__name__} of Python's own: name a function of yours"
+        )
+    try:
+        signature = inspect.signature(made)
+    except (TypeError, ValueError):  # of a class written in C
+        raise ConfigError(f"{what} does not say what it takes: put a function around it") from None
+    outputs = {"num_outputs": 1} if "num_outputs" in signature.parameters else {}
+    try:
+        signature.bind(*takes, **outputs)
+    except TypeError as error:
+        raise ConfigError(
+            f"{what} takes {signature}, but is called with ({', '.join(takes)}): {error}"
+        ) from None
 
 
 def _file_module(path: Path) -> object:

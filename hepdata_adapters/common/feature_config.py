@@ -29,6 +29,10 @@ Text = Annotated[str, Field(min_length=1, max_length=4000)]
 Overflow = Literal["truncate", "error", "drop"]
 COUNT = "count"
 """The channel of an image that counts its objects."""
+MOST_COLUMNS = 1_000_000
+"""Of a jagged branch."""
+MOST_CELLS = 2**24
+"""Of an image, all channels together."""
 RESERVED = ("x", "mask", "lengths", "label", "weight", "event", "ragged", "counts")
 """Names in a batch that no input may take."""
 
@@ -36,6 +40,10 @@ RESERVED = ("x", "mask", "lengths", "label", "weight", "event", "ragged", "count
 def _whole(length: float) -> float:
     if length >= 1 and not length.is_integer():
         raise ValueError(f"{length} is neither a quantile below 1 nor a whole number")
+    if length > MOST_COLUMNS:
+        raise ValueError(
+            f"at most {MOST_COLUMNS:,}, not {length:g}: every event gets so many columns"
+        )
     return length
 
 
@@ -258,6 +266,16 @@ class ImageInput(_Model):
     outside: Literal["count", "error"] = "count"
     channels_last: bool = False
     sparse: bool = False
+
+    @model_validator(mode="after")
+    def _cells(self) -> ImageInput:
+        bins = (axis.bins or len(axis.edges or ()) - 1 for axis in self.axes)
+        cells = len(self.channels) * math.prod(bins)
+        if cells > MOST_CELLS and not self.sparse:
+            raise ValueError(
+                f"{cells:,} cells in each event, at most {MOST_CELLS:,}: use fewer bins, or sparse"
+            )
+        return self
 
     @field_validator("channels", mode="before")
     @classmethod

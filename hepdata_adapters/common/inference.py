@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.advice import retrained
-from hepdata_adapters.common.columns import Array, Columns
+from hepdata_adapters.common.columns import Array, Columns, take_all
 from hepdata_adapters.common.config import Sample, Split
 from hepdata_adapters.common.errors import InvalidValueError, SchemaError
 from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
@@ -22,8 +22,8 @@ from hepdata_adapters.common.transform.pipeline import Transform, Transformed
 class RawEvents:
     """The events of one unit: identity and raw columns, ``(n,)`` each.
 
-    identity: ``file`` (number in the manifest), ``entry``, and run, luminosityBlock, event
-    where the files have them.
+    identity: ``file`` (number in the manifest), ``file_name``, ``entry``, and run,
+    luminosityBlock, event where the files have them.
     """
 
     file: FileInfo
@@ -57,6 +57,7 @@ def raw_events(manifest: Manifest, branches: Sequence[str]) -> Iterator[RawEvent
                 columns = source.read(file, start, stop)
                 event: dict[str, Array] = {
                     "file": np.full(stop - start, number, np.int32),
+                    "file_name": np.full(stop - start, file.url),
                     "entry": np.arange(start, stop, dtype=np.int64),
                 }
                 event |= {
@@ -67,15 +68,19 @@ def raw_events(manifest: Manifest, branches: Sequence[str]) -> Iterator[RawEvent
                 yield RawEvents(file, start, event, {name: columns[name] for name in branches})
 
 
-def transformed(events: RawEvents, transform: Transform) -> Transformed:
-    """The representations of a unit; a fault names file and entry."""
-    file = events.file
+def transformed(events: RawEvents, rows: NDArray[np.int64], transform: Transform) -> Transformed:
+    """The representations of some events of a unit, and no look at others.
+
+    A fault names file and entry.
+    """
+    file, columns = events.file, take_all(events.columns, rows)
     try:
-        columns = transform.prepare(events.columns)
+        columns = transform.prepare(columns)
     except InvalidValueError as error:
-        raise error.at(file.url, file.tree, events.start) from None
+        row = error.row or 0
+        raise error.at(file.url, file.tree, events.start + int(rows[row]) - row) from None
     for fault in transform.faults(columns):
-        entry = events.start + fault.row
+        entry = events.start + int(rows[fault.row])
         raise InvalidValueError(
             f"{fault.reason}; {retrained(fault)}", kind=fault.kind,
             file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),

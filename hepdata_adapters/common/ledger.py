@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hepdata_adapters.common.writing import cannot_be_written
+
+NOWHERE = Path("/dev/null/hepdata-ledger")
+"""In the place of a folder that could not be made: nothing can be written or found there."""
 
 Kind = Literal[
     "events delivered",
@@ -32,9 +40,27 @@ Kind = Literal[
     "events repeated for equal ranks",
     "events dropped for equal ranks",
     "files without events",
+    "files not kept in the cache",
     "events not selected",
     "events left out by a policy",
     "branches excluded",
+    "branches used as features",
+    "objects read",
+    "objects removed by a cut",
+    "training events of one class only",
+    "classes without events in a split",
+    "labels that are no class",
+    "weights that are NaN or infinite",
+    "features that separate the classes alone",
+    "features named like weights or truth",
+    "features named like a label",
+    "events that come more than once in a file",
+    "events with the identity of others in a file",
+    "events with the identity of others in another file",
+    "events that are in two files",
+    "validation and test events that are in training",
+    "notes that need new specs",
+    "branches of a name that an earlier one has (not read)",
 ]
 
 
@@ -98,9 +124,8 @@ def _line(kind: str, places: Mapping[str, int], shown: int = 3) -> str:
     named = sorted((p for p in places.items() if p[0]), key=lambda item: -item[1])
     if not named:
         return f"{kind}: {sum(places.values()):,}"
-    listed = ", ".join(
-        place if len(named) == 1 else f"{place} {count:,}" for place, count in named[:shown]
-    )
+    once = len(named) == 1 or all(count == 1 for _, count in named)
+    listed = ", ".join(place if once else f"{place} {count:,}" for place, count in named[:shown])
     more = f", {len(named) - shown} more" if len(named) > shown else ""
     return f"{kind}: {sum(places.values()):,} ({listed}{more})"
 
@@ -110,26 +135,35 @@ class SharedLedger:
 
     The object pickles into DataLoader workers. Each writer replaces its own file with its
     total so far; reading sums the files. The folder goes when the creating process drops it.
-    Files, not queues: a reader that never looks cannot block a writer.
+    Files, not queues: a reader that never looks cannot block a writer. Where the folder cannot be
+    written, a process remembers its own counts, and those of others are lost, which is said.
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="hepdata-ledger-"))
+        self.folder = _temporary_folder()
+        self._own: dict[str, Ledger] = {}
         self._remove = weakref.finalize(self, _remove_if_owner, self.folder, os.getpid())
 
     def __getstate__(self) -> dict[str, Path]:
         return {"folder": self.folder}
 
     def __setstate__(self, state: dict[str, Path]) -> None:
-        self.folder = state["folder"]
+        self.folder, self._own = state["folder"], {}
 
     def write(self, writer: str, ledger: Ledger) -> None:
         """Replace what ``writer`` has said so far."""
-        if not self.folder.is_dir():  # the reader is gone: nobody will ask
+        if not self.folder.is_dir() and self.folder != NOWHERE:  # the reader is gone
             return
         partial = self.folder / f"{writer}.partial"
-        partial.write_text(json.dumps(ledger.to_dict()))
-        partial.replace(self.folder / f"{writer}.json")
+        try:
+            partial.write_text(json.dumps(ledger.to_dict()))
+            partial.replace(self.folder / f"{writer}.json")
+            self._own.pop(writer, None)
+        except OSError as error:
+            _say_once(str(cannot_be_written(self.folder, error)))
+            self._own[writer] = Ledger(ledger.to_dict())
+            with suppress(OSError):
+                partial.unlink()
 
     def note(self, writer: str) -> NDArray[np.int64]:
         """Where a writer says what it reads: file number, first entry, one after the last.
@@ -138,7 +172,7 @@ class SharedLedger:
         """
         try:
             return np.memmap(self.folder / f"{writer}.reading", np.int64, "w+", shape=(3,))
-        except FileNotFoundError:  # the reader is gone: nobody will ask
+        except OSError:  # the reader is gone, or it will have to do without
             return np.zeros(3, np.int64)
 
     def read_note(self, pid: int) -> tuple[int, int, int] | None:
@@ -156,8 +190,24 @@ class SharedLedger:
         """The sum over all writers."""
         total = Ledger()
         for path in sorted(self.folder.glob("*.json")):
-            total.merge(Ledger(json.loads(path.read_text())))
+            if path.stem not in self._own:
+                total.merge(Ledger(json.loads(path.read_text())))
+        for own in self._own.values():
+            total.merge(own)
         return total
+
+
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="hepdata-ledger-"))
+    except OSError as error:
+        _say_once(f"no folder for temporary files: {error.strerror}; TMPDIR names one")
+        return NOWHERE
+
+
+@cache
+def _say_once(why: str) -> None:
+    print(f"the ledger lacks what worker processes count: {why}", file=sys.stderr)
 
 
 def _remove_if_owner(folder: Path, owner: int) -> None:

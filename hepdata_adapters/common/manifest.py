@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hepdata_adapters.common.baskets import check_entries
 from hepdata_adapters.common.config import Sample
+from hepdata_adapters.common.content import Content, content_of
 from hepdata_adapters.common.errors import ConfigError, DataError, SchemaError
+from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.remote import expand, open_root, reading, split_tree
 from hepdata_adapters.common.schema import (
     Branch,
@@ -32,18 +36,21 @@ class FileInfo:
     """One tree of one file.
 
     sample: index of its sample. units: ``(u + 1,)`` int64 boundaries of the entry ranges that
-    are read at once. uuid: ROOT's own, which survives renaming. schema: its branches and those
-    that ``preparation`` computes.
+    are read at once. uuid: ROOT's own, which survives renaming and rewriting. content: what the
+    tree holds. schema: its branches and those that ``preparation`` computes. record: where the
+    checksums of its columns are kept, if reading is to compare with them.
     """
 
     url: str
     tree: str
     sample: int
     uuid: str
+    content: Content
     entries: int
     units: NDArray[np.int64]
     schema: Schema
     preparation: Preparation = NOTHING_PREPARED
+    record: Path | None = None
 
     def branch(self, name: str) -> Branch:
         """The branch; raises BranchError naming file, tree and the nearest names."""
@@ -64,6 +71,11 @@ class Manifest:
     @property
     def entries(self) -> int:
         return sum(file.entries for file in self.files)
+
+    @property
+    def here(self) -> str:
+        """A digest of all that is there, as it is there: what is cached of it is bound to it."""
+        return digest([[file.content.here, file.entries] for file in self.files])
 
     @property
     def empty(self) -> list[FileInfo]:
@@ -118,10 +130,12 @@ def build_manifest(samples: Sequence[Sample], threads: int = 8) -> Manifest:
             wanted += [(number, path, tree or sample.tree) for path in expand(url)]
     with ThreadPoolExecutor(max(1, min(threads, len(wanted)))) as pool:
         files = tuple(pool.map(lambda item: scan_file(*item), wanted))
-    seen: dict[tuple[str, str], FileInfo] = {}
+    seen: dict[str, FileInfo] = {}
     for file in files:
-        first = seen.setdefault((file.uuid, file.tree), file)
-        if first is not file:  # another spelling, a link or a copy has the same UUID
+        if not file.entries:
+            continue
+        first = seen.setdefault(file.content.digest, file)
+        if first is not file:  # another spelling, a link or a copy: the same events again
             other = f", also as {first.url}" if first.url != file.url else ""
             raise ConfigError(f"{file.url}:{file.tree} is listed twice{other}")
     if not sum(file.entries for file in files):
@@ -132,21 +146,23 @@ def build_manifest(samples: Sequence[Sample], threads: int = 8) -> Manifest:
 
 def scan_file(sample: int, url: str, tree_name: str | None) -> FileInfo:
     """Read the metadata of one file."""
-    with open_root(url) as directory:
-        with reading(file=url):
-            tree = get_tree(directory, tree_name, url)
+    with open_root(url) as directory, reading(file=url, tree=tree_name):
+        tree = get_tree(directory, tree_name, url)
         path = tree_name or tree.name
-        with reading(file=url, tree=path):
-            path = tree.object_path.strip("/").split(";")[0] if not is_rntuple(tree) else path
-            return FileInfo(
-                url=url,
-                tree=path,
-                sample=sample,
-                uuid=str(directory.file.uuid),
-                entries=int(tree.num_entries),
-                units=unit_bounds(_clusters(tree), int(tree.num_entries)),
-                schema=read_schema(tree),
-            )
+        path = tree.object_path.strip("/").split(";")[0] if not is_rntuple(tree) else path
+        schema, entries = read_schema(tree), int(tree.num_entries)
+        if not is_rntuple(tree):
+            check_entries(tree, entries)
+        return FileInfo(
+            url=url,
+            tree=path,
+            sample=sample,
+            uuid=str(directory.file.uuid),
+            content=content_of(directory, path, tree),
+            entries=entries,
+            units=unit_bounds(_clusters(tree), entries),
+            schema=schema,
+        )
 
 
 def unit_bounds(

@@ -42,11 +42,22 @@ def member_codes(
     if selection is not None:
         codes = np.where(selection.selects(columns), codes, NOT_SELECTED)
     for number, drop in enumerate(layout.drops):
-        codes = np.where((codes >= 0) & _leaves_out(drop, columns), DROPPED - number, codes)
+        codes = np.where((codes >= 0) & leaves_out(drop, columns), DROPPED - number, codes)
     return codes
 
 
-def _leaves_out(drop: Drop, columns: Mapping[str, Column]) -> NDArray[np.bool_]:
+def refused_events(
+    layout: Layout, codes: NDArray[np.int64], columns: Mapping[str, Column]
+) -> list[int]:
+    """Of the selected events, those that each drop of the layout refuses.
+
+    An event that several refuse counts in each, other than in the ``codes`` of `member_codes`.
+    """
+    selected = codes != NOT_SELECTED
+    return [int((selected & leaves_out(drop, columns)).sum()) for drop in layout.drops]
+
+
+def leaves_out(drop: Drop, columns: Mapping[str, Column]) -> NDArray[np.bool_]:
     """Events that a policy leaves out, ``(n,)``."""
     column = columns[drop.branch]
     if drop.length is not None:

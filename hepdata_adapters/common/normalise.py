@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
@@ -15,17 +13,18 @@ from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.manifest import FileInfo, Manifest
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.targets import weights_of
+from hepdata_adapters.common.writing import Cache, write_whole
 
 
-def normalised(config: DatasetConfig, manifest: Manifest, folder: Path) -> DatasetConfig:
+def normalised(config: DatasetConfig, manifest: Manifest, cache: Cache) -> DatasetConfig:
     """The config with constants in place of cross sections and luminosities.
 
     A sample's weights become ``branch x constant x cross_section x luminosity / sum of branch``,
-    the sum over all events of its files, of every split. Sums are kept in ``folder``.
+    the sum over all events of its files, of every split. Sums are kept in ``cache``.
     Raises DataError where a sum is not above zero.
     """
     samples = tuple(
-        _normalised(sample, [f for f in manifest.files if f.sample == number], folder)
+        _normalised(sample, [f for f in manifest.files if f.sample == number], cache)
         if sample.weight.cross_section is not None
         else sample
         for number, sample in enumerate(config.samples)
@@ -33,9 +32,9 @@ def normalised(config: DatasetConfig, manifest: Manifest, folder: Path) -> Datas
     return config.model_copy(update={"samples": samples})
 
 
-def _normalised(sample: Sample, files: list[FileInfo], folder: Path) -> Sample:
+def _normalised(sample: Sample, files: list[FileInfo], cache: Cache) -> Sample:
     weight = sample.weight
-    total = _cached_sum(sample, files, folder)
+    total = _cached_sum(sample, files, cache)
     if not total > 0:
         raise DataError(
             f"the weights of sample {sample.name!r} add up to {total:g}: "
@@ -47,19 +46,17 @@ def _normalised(sample: Sample, files: list[FileInfo], folder: Path) -> Sample:
     return sample.model_copy(update={"weight": Weight(branch=weight.branch, constant=constant)})
 
 
-def _cached_sum(sample: Sample, files: list[FileInfo], folder: Path) -> float:
+def _cached_sum(sample: Sample, files: list[FileInfo], cache: Cache) -> float:
     branch = sample.weight.branch
     if branch is None:
         return float(sum(file.entries for file in files))
-    identity = digest([branch, [[file.uuid, file.tree, file.entries] for file in files]])
-    path = folder / f"weights-{identity[:16]}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):  # ours: damaged ones are made anew
-        return float(json.loads(path.read_bytes())[identity])
+    identity = digest([branch, Manifest(tuple(files)).here])
+    name = f"weights-{identity[:16]}.json"
+    # the cache is ours: a file that is damaged is made anew
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        return float(json.loads(cache.path(name).read_bytes())[identity])
     total = sum(_sum_of(sample, file) for file in files)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps({identity: total}))
-    partial.replace(path)
+    cache.keep(name, lambda path: write_whole(path, json.dumps({identity: total})))
     return total
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 
+from hepdata_adapters.common.config_counts import MOST_STREAMS
 from hepdata_adapters.common.cursor import Cursor, PlanIdentity
 from hepdata_adapters.common.dataset import Batch, Dataset
 from hepdata_adapters.common.errors import ConfigError, DataError
@@ -49,6 +50,8 @@ class Pass:
 
     def __post_init__(self) -> None:
         self.shard()
+        if (self.canonical_workers or 1) > MOST_STREAMS:
+            raise ConfigError(f"canonical_workers is at most {MOST_STREAMS:,}: each holds a chunk")
         if self.events_per_epoch is not None and self.events_per_epoch < 1:
             raise ConfigError(f"events_per_epoch is at least 1, not {self.events_per_epoch}")
         if self.events_per_epoch is not None and self.repeat:

@@ -23,12 +23,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hepdata_adapters.common.baskets import DamagedError
 from hepdata_adapters.common.errors import (
     ConfigError,
     FileError,
     HepDataError,
     MissingExtraError,
 )
+from hepdata_adapters.common.globs import matches
+from hepdata_adapters.common.http import UnansweredError, client_options
 from hepdata_adapters.common.local_path import check_file, spelt_out
 from hepdata_adapters.common.remote_glob import expand_remote, is_remote_pattern
 
@@ -46,8 +49,6 @@ _XROOTD_DEFAULTS = {
     "RunForkHandler": 1,
 }
 
-# seconds; a request may take as long as it likes while bytes arrive
-HTTP_TIMEOUTS: dict[str, Any] = {"total": None, "sock_connect": 10, "sock_read": 30}
 FORK_SECONDS = 30
 
 
@@ -80,7 +81,7 @@ def expand(name: str) -> list[str]:
         name = spelt_out(name)
     if is_remote(name) or not glob.has_magic(name) or Path(name).exists():
         return [name]
-    found = sorted(glob.glob(name, recursive=True))
+    found = matches(name)
     if not found:
         raise FileError("no file matches this pattern", file=name)
     return found
@@ -97,9 +98,13 @@ def open_root(url: str) -> Any:
     if is_remote(url):
         _require_protocol(url)
     else:
-        check_file(url)
+        with reading(file=url):
+            check_file(url)
+    from hepdata_adapters.common.handles import LocalSource, RemoteSource
+
+    handler = RemoteSource if is_remote(url) else LocalSource
     with reading(file=url), _handles.opening(url) as opened:
-        directory = opened(uproot.open(url, **_options(url)))
+        directory = opened(uproot.open(url, handler=handler, **_options(url)))
         size, end = directory.file.source.num_bytes, directory.file.fEND
         if size is not None and size < end:
             directory.close()
@@ -117,33 +122,55 @@ class reading:  # noqa: N801 (reads as a statement: ``with reading(file=url):``)
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, HepDataError) or not isinstance(error, Exception):
+        if error is None or isinstance(error, HepDataError) or not _is_fault(error):
             return
         if isinstance(error, MemoryError):
-            return
+            raise FileError(
+                "asks for more memory than there is: damaged, or units (clusters) too large "
+                "for this machine", **self.place
+            ) from error  # fmt: skip
+        error = _unanswered(error) or error
         reason = " ".join(str(error).split()).split(" for file path ")[0][:300]
         if "not a ROOT file" in reason:
             raise FileError("not a ROOT file", **self.place) from error
         if isinstance(error, FileNotFoundError) or "[3011]" in reason:
             raise FileError("no such file", **self.place) from error
         what = "cannot be read, truncated or corrupt?"
-        if _is_network(error, reason):
+        if is_network(error):
             what = "the server does not answer as it should"
             _forget(self.place.get("file", ""))
         # fsspec returns errors in the place of data, and uproot cannot slice them
         returned = re.fullmatch(r"'(\w+)' object is not subscriptable", reason)
         name = type(error).__name__
         reason = returned[1] if returned else f"{name}: {reason}" if reason else name
+        if isinstance(error, UnansweredError | DamagedError):
+            reason = str(error)
         raise FileError(f"{what} ({reason})", **self.place) from error
 
 
-def _is_network(error: Exception, reason: str) -> bool:
+def _is_fault(error: BaseException) -> bool:
+    # the panic of a library written in Rust (decompressors) is no Exception
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _unanswered(error: BaseException) -> UnansweredError | None:
+    """The failed request behind an error: fsspec says of each that there is no such file."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UnansweredError):
+        cause = cause.__cause__
+    return cause
+
+
+def is_network(error: BaseException) -> bool:
+    """Whether it was the server or the way to it, not the file."""
     package = type(error).__module__.split(".")[0]
     # the XRootD client has no exceptions of its own, only its levels in the text
-    client = re.search(r"\[(ERROR|FATAL)\]|'(Client|Server|Socket)\w+Error' object is not", reason)
+    client = re.search(
+        r"\[(ERROR|FATAL)\]|'(Client|Server|Socket)\w+Error' object is not", str(error)
+    )
     return (
         package == "aiohttp"
-        or isinstance(error, ConnectionError | TimeoutError)
+        or isinstance(error, ConnectionError | TimeoutError | UnansweredError)
         or client is not None
     )
 
@@ -168,10 +195,10 @@ def _require_protocol(url: str) -> None:
 def _options(url: str) -> dict[str, Any]:
     """What fsspec's file system for this URL is told."""
     if url.startswith(("http://", "https://")):
-        import aiohttp
+        from hepdata_adapters.common.handles import SameContent
 
-        timeout = aiohttp.ClientTimeout(**HTTP_TIMEOUTS)
-        return {"client_kwargs": {"timeout": timeout, "raise_for_status": _require_range}}
+        one_content = SameContent()  # of one file: its file system is not shared
+        return {"client_kwargs": client_options(one_content), "skip_instance_cache": True}
     return {}
 
 
@@ -183,23 +210,6 @@ def _forget(url: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             file_system, path = fsspec.core.url_to_fs(url)
             file_system.invalidate_cache(path)
-
-
-async def _require_range(response: Any) -> None:
-    """Refuse an answer that is not the range asked for.
-
-    fsspec and uproot would take the bytes for it: wrong data without an error.
-    """
-    wanted = response.request_info.headers.get("Range", "")
-    if not wanted or not response.ok:
-        return
-    start = wanted.removeprefix("bytes=").split("-")[0]
-    if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        raise FileError(
-            "the HTTP server does not support range requests; "
-            "copy the file, or serve it by one that does",
-            file=str(response.url),
-        )
 
 
 class _OpenHandles:
@@ -224,7 +234,8 @@ class _OpenHandles:
             lock = self._locks.setdefault(url, threading.Lock())
             sources = self._sources.setdefault(url, weakref.WeakSet())
         with lock:
-            if all(source.closed for source in sources):
+            in_use = [source for source in sources if not source.closed]
+            if not in_use or in_use[0].change():  # a file since replaced is not to be read again
                 _forget(url)
 
             def opened(directory: Any) -> Any:

@@ -19,13 +19,16 @@ from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.events import events_from_columns, without_nan
 from hepdata_adapters.common.plain_yaml import write_yaml
+from hepdata_adapters.common.provenance import provenance
 from hepdata_adapters.common.remote import is_remote
 from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.transform.functions import import_functions
 from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
+from hepdata_adapters.common.writing import write_whole
 
 MAX_CLASSES = 10_000
+PROVENANCE = "provenance.json"
 Model = TypeVar("Model")
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -69,12 +72,15 @@ class Run(RunParts, Generic[Model]):
     score: Score
 
 
-def framework_of(folder: str | Path) -> Framework:
-    """The framework of a run. Raises FileError if it is no run folder."""
+def framework_of(folder: str | Path, *, user_code: bool = True) -> Framework:
+    """The framework of a run.
+
+    Raises FileError if it is no run folder, ConfigError if it names code and may not.
+    """
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise FileError("not a run folder: it has no config.yaml", file=str(folder))
-    return load_config(path).framework
+    return load_config(path, user_code=user_code).framework
 
 
 def read_parts(folder: str | Path, framework: Framework, weights: str) -> RunParts:
@@ -107,9 +113,10 @@ def _read(kind: type[_M], path: Path) -> _M:
 
 
 def save_inputs(folder: Path, config: RunConfig, prepared: Dataset, names: list[str]) -> None:
-    """Write what is known before the training: config, specs, transform, task."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(write_yaml(portable(config, folder)))
+    """Write what is known before the training: config, provenance, specs, transform, task."""
+    document = portable(config, folder)
+    write_whole(folder / "config.yaml", write_yaml(document))
+    write_json(folder / PROVENANCE, provenance(config, prepared, document))
     prepared.specs.save(folder / "specs.json")
     write_json(folder / "transform.json", prepared.transform.model_dump(mode="json"))
     write_json(folder / "task.json", {"task": prepared.layout.task, "outputs": names})
@@ -141,11 +148,13 @@ def portable(config: RunConfig, folder: Path) -> dict[str, Any]:
             name if is_remote(name) else str(Path(name).absolute()) for name in sample["files"]
         ]
     copied: dict[str, str] = {}
+    if "checksums" in document:
+        document["checksums"] = str(Path(document["checksums"]).absolute())
     for holder, key in code_references(document):
         home, _, function = holder[key].rpartition(":")
         if home not in copied:
             own = "model.py" if key == "factory" else f"scaling_{len(copied)}.py"
-            (folder / own).write_bytes(Path(home).read_bytes())
+            write_whole(folder / own, Path(home).read_bytes())
             copied[home] = own
         holder[key] = f"{copied[home]}:{function}"
     return document
@@ -191,4 +200,4 @@ def output_names(prepared: Dataset) -> list[str]:
 
 def write_json(path: Path, document: Any) -> None:
     """JSON with sorted keys, for people and for diffs."""
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    write_whole(path, json.dumps(document, indent=1, sort_keys=True) + "\n")

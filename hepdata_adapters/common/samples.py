@@ -10,14 +10,19 @@ from typing import Any
 
 from hepdata_adapters.common.columns import Column, Jagged
 from hepdata_adapters.common.config import DatasetConfig, Sample
+from hepdata_adapters.common.config_counts import MOST_EVENTS
 from hepdata_adapters.common.config_file import load_config, validated
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.memory import WORTH_TELLING, buffer_of
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.settle import filled
 from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.transform.build import notes
 
+NAMED = 30
+"""Names in a line; all of them are in the ledger."""
 Samples = (
     str | Path | Sequence[str | Path | Sample] | Mapping[str, float | str] | Sample | DatasetConfig
 )
@@ -63,8 +68,9 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
         f"{prepared.specs.summary()}; {_shapes(prepared)}, task "
         f"{prepared.layout.task or 'none (no labels)'}"
     ]
-    lines += [f"  {line}" for line in left_out(prepared.layout.excluded)]
-    lines += [f"  {line}" for line in filled_lines(prepared)]
+    lines.append(f"  features: {few(prepared.layout.columns, NAMED)}")
+    lines += [f"  {line}" for line in left_out(prepared.layout.excluded, NAMED)]
+    lines += [f"  {line}" for line in filled_lines(prepared, NAMED)]
     branches = prepared.specs.branches
     useless = [
         note
@@ -79,28 +85,64 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
         f"{share.events:,}), with weights that add up to {share.weight:g}"
         for number, share in prepared.composition.items()
     ]
+    lines += [f"  NOTE: {note.text}" for note in prepared.remarks]
+    buffer = buffer_of(prepared.transform, prepared.config.sampling, prepared.specs)
+    if buffer.nbytes > WORTH_TELLING:
+        lines.append(f"  {buffer}")
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
+    lines += [f"  read {name}: {found}" for name, found in _namesakes(prepared).items()]
     return lines
 
 
-def left_out(excluded: Mapping[str, str]) -> list[str]:
-    """A line for each reason for which branches are left out, with the names of all of them.
+def left_out(excluded: Mapping[str, str], most: int) -> list[str]:
+    """A line for each reason for which branches are left out; ``most`` names in each.
 
-    >>> left_out({"a": "label", "b": "excluded by the config", "c": "excluded by the config"})
+    >>> left_out({"a": "label", "b": "excluded by the config", "c": "excluded by the config"}, 9)
     ['excluded a: label', 'excluded b, c: excluded by the config']
     """
     reasons = dict.fromkeys(excluded.values())
     names = {why: [name for name, other in excluded.items() if other == why] for why in reasons}
-    return [f"excluded {', '.join(names[reason])}: {reason}" for reason in reasons]
+    return [f"excluded {few(names[reason], most)}: {reason}" for reason in reasons]
 
 
-def filled_lines(prepared: Dataset) -> list[str]:
+def filled_lines(prepared: Dataset, most: int) -> list[str]:
     """A line on the features whose missing values are filled though the config says nothing."""
     found = filled(prepared.config, prepared.layout, prepared.specs)
     if not found:
         return []
-    shown = ", ".join(f"{name} ({events:,})" for name, events in found.items())
+    shown = few([f"{name} ({events:,})" for name, events in found.items()], most)
     return [f"NaN and infinity are filled with the median of training (events): {shown}"]
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """Names in a line, the last ones counted.
+
+    >>> few(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _namesakes(prepared: Dataset) -> dict[str, str]:
+    """The branches in use that are not alone in having their name."""
+    return {
+        name: found.describe()
+        for file in prepared.manifest.files
+        for name in file.preparation.needs(prepared.layout.branches)
+        if (found := file.schema.get(name)) and found.namesakes > 1
+    }
+
+
+def tell_split(prepared: Dataset, split: SplitName | None) -> None:
+    """Say on standard error that all events are delivered, where one would train on a part."""
+    held = sum(prepared.events(name) for name in SPLITS if name != "train")
+    if split is None and prepared.layout.task and held:
+        print(
+            f"all {prepared.events(None):,} events are delivered, with the {held:,} of validation "
+            f"and test; to train, say split='train'",
+            file=sys.stderr,
+        )
 
 
 def _shapes(prepared: Dataset) -> str:
@@ -125,7 +167,8 @@ def _event_shape(values: Column) -> tuple[int | str, ...]:
 def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConfig, Path | None]:
     """The config that the first argument of a dataset stands for, and its cache folder.
 
-    A YAML file has its cache beside it, all else the user's cache folder (None).
+    A YAML file has its cache beside it, all else the user's cache folder (None). ``split_by`` is
+    the config's ``split``: how events are split, where ``split`` says which part is wanted.
     Raises ConfigError for an unknown option.
     """
     folder: Path | None = None
@@ -137,13 +180,18 @@ def as_config(samples: Samples, options: Mapping[str, Any]) -> tuple[DatasetConf
         kind = type(samples)
     else:
         document, kind = {"samples": _listed(samples)}, DatasetConfig
-    return validated(kind, document | dict(options), "arguments"), folder
+    options = dict(options)
+    if "split_by" in options:  # ``split`` is the name of a split there
+        options["split"] = options.pop("split_by")
+    return validated(kind, document | options, "arguments"), folder
 
 
 def check_batch_size(size: object) -> None:
     """Raise ConfigError for a batch size that is neither None nor a whole number from 1."""
     if size is not None and (not isinstance(size, int) or size < 1):
         raise ConfigError(f"batch_size is a whole number from 1, or None, not {size!r}")
+    if size is not None and size > MOST_EVENTS:
+        raise ConfigError(f"batch_size is at most {MOST_EVENTS:,}: a batch is held in memory")
 
 
 def environment_ranks() -> tuple[int, int]:

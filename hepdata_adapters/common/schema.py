@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal
 
 import numpy as np
 
 from hepdata_adapters.common.errors import BranchError, TreeError, nearest
+from hepdata_adapters.common.pages import check_pages
 
 Kind = Literal["flat", "array", "jagged", "unsupported"]
+Place = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,10 @@ class Branch:
 
     kind: ``flat`` one number an event; ``array`` a fixed number ``size`` of them; ``jagged`` a
     variable number; ``unsupported`` (strings, objects, nested lists) is named but never read.
-    typename: the type in the file. why: what else than its type keeps it from being read.
+    typename: the type in the file. why: what else than its type keeps it from being read. place:
+    where its values are: the number of the branch among those of the TTree and, of a member,
+    among those of its parent; of an RNTuple the names from the field down to the member.
+    namesakes: branches of this very name, of which this one counts.
     """
 
     name: str
@@ -28,6 +34,8 @@ class Branch:
     dtype: str = ""
     size: int = 1
     typename: str = ""
+    place: Place = ()
+    namesakes: int = 1
     why: str = ""
 
     @property
@@ -39,7 +47,9 @@ class Branch:
         if not self.readable:
             why = f", {self.why}" if self.why else ""
             return f"{self.typename or 'unknown type'}{why} (not read)"
-        return self.dtype + {"jagged": "[]", "array": f"[{self.size}]"}.get(self.kind, "")
+        shape = {"jagged": "[]", "array": f"[{self.size}]"}.get(self.kind, "")
+        first = f" (the first of {self.namesakes} of this name)" if self.namesakes > 1 else ""
+        return f"{self.dtype}{shape}{first}"
 
 
 Schema = dict[str, Branch]
@@ -66,7 +76,8 @@ def get_tree(directory: Any, name: str | None, url: str) -> Any:
         name = names[0]
     if name not in names:
         raise TreeError(f"no tree {name!r}{nearest(name, names)}", file=url)
-    return directory[name]
+    tree = directory[name]
+    return check_pages(tree) if is_rntuple(tree) else tree
 
 
 def is_rntuple(tree: Any) -> bool:
@@ -74,16 +85,27 @@ def is_rntuple(tree: Any) -> bool:
 
 
 def read_schema(tree: Any) -> Schema:
-    """All branches by name, in the order of the file."""
-    branches = _ntuple_branches(tree) if is_rntuple(tree) else _ttree_branches(tree)
-    return {branch.name: branch for branch in branches}
+    """All branches by name, in the order of the file.
+
+    Where a name comes twice, it is that of a branch of the tree itself rather than of a member,
+    and then of the first in the file: as in ROOT and uproot.
+    """
+    found: dict[str, list[Branch]] = {}
+    entries = int(tree.num_entries)
+    for branch in _ntuple_branches(tree) if is_rntuple(tree) else _ttree_branches(tree, entries):
+        found.setdefault(branch.name, []).append(branch)
+    return {
+        name: replace(min(branches, key=lambda b: len(b.place) > 1), namesakes=len(branches))
+        for name, branches in found.items()
+    }
 
 
 def require(schema: Schema, name: str, *, file: str, tree: str) -> Branch:
     """The branch, or a BranchError: it does not exist, or it is of a kind that is not read."""
     if name not in schema:
         readable = [branch.name for branch in schema.values() if branch.readable]
-        raise BranchError(f"no branch {name!r}{nearest(name, readable)}", file=file, tree=tree)
+        hint = _in_full(name, readable) or nearest(name, readable)
+        raise BranchError(f"no branch {name!r}{hint}", file=file, tree=tree)
     branch = schema[name]
     if not branch.readable:
         raise BranchError(
@@ -93,11 +115,28 @@ def require(schema: Schema, name: str, *, file: str, tree: str) -> Branch:
     return branch
 
 
-def _ttree_branches(tree: Any) -> Iterable[Branch]:
-    for name, branch in tree.iteritems(recursive=True, full_paths=True):
-        if branch.branches and not branch.num_baskets:
-            continue  # a split object: its members follow
-        yield _ttree_branch(name, branch, int(tree.num_entries))
+def _in_full(name: str, known: Iterable[str]) -> str:
+    """A hint naming the branches whose last part this is, or that have other separators."""
+
+    def parts(text: str) -> list[str]:
+        return [part for part in re.split(r"[/.]", text) if part]
+
+    wanted = parts(name)
+    found = [other for other in known if wanted and parts(other)[-len(wanted) :] == wanted]
+    if not found:
+        return ""
+    shown = ", ".join(map(repr, found[:10])) + (", …" if len(found) > 10 else "")
+    return f"; give the name in full: {shown}"
+
+
+def _ttree_branches(
+    parent: Any, entries: int, above: str = "", place: Place = ()
+) -> Iterable[Branch]:
+    for number, branch in enumerate(parent.branches):
+        name, here = f"{above}{branch.name}", (*place, number)
+        if branch.num_baskets or not branch.branches:  # else a split object: its members follow
+            yield replace(_ttree_branch(name, branch, entries), place=here)
+        yield from _ttree_branches(branch, entries, f"{name}/", here)
 
 
 def _ttree_branch(name: str, branch: Any, entries: int) -> Branch:
@@ -141,42 +180,45 @@ def _from_interpretation(name: str, typename: str, interpretation: Any) -> Branc
 def _ntuple_branches(tree: Any) -> Iterable[Branch]:
     form = tree.to_akform()
     form = form[0] if isinstance(form, tuple) else form
-    typenames = {name: field.typename for name, field in tree.items()}
+    typenames: dict[str, str] = {}
+    for name, field in tree.items():
+        typenames.setdefault(name, field.typename)
     for name, content in zip(form.fields, form.contents, strict=True):
         if name.startswith("_collection") and not typenames.get(name):
             continue  # ROOT's importer projects the members of these into named fields
-        yield from _from_form(name, content, typenames)
+        yield from _from_form((name,), content, typenames)
 
 
-def _from_form(name: str, form: Any, typenames: dict[str, str]) -> Iterable[Branch]:
+def _from_form(place: tuple[str, ...], form: Any, typenames: dict[str, str]) -> Iterable[Branch]:
     import awkward as ak
 
+    name = ".".join(place)
     typename = typenames.get(name) or str(form.type)
     inner = (
         form.content if isinstance(form, ak.forms.ListOffsetForm | ak.forms.RegularForm) else None
     )
     if isinstance(form, ak.forms.NumpyForm) and not form.inner_shape:
-        yield Branch(name, "flat", form.primitive, typename=typename)
+        yield Branch(name, "flat", form.primitive, typename=typename, place=place)
     elif form.parameter("__array__") in ("string", "bytestring"):
-        yield Branch(name, "unsupported", typename=typename)
+        yield Branch(name, "unsupported", typename=typename, place=place)
     elif isinstance(inner, ak.forms.NumpyForm) and inner.parameter("__array__") is None:
         if isinstance(form, ak.forms.RegularForm):
-            yield Branch(name, "array", inner.primitive, form.size, typename)
+            yield Branch(name, "array", inner.primitive, form.size, typename, place)
         else:
-            yield Branch(name, "jagged", inner.primitive, typename=typename)
+            yield Branch(name, "jagged", inner.primitive, typename=typename, place=place)
     elif isinstance(form, ak.forms.RecordForm) and not form.is_tuple:
         for field, content in zip(form.fields, form.contents, strict=True):
-            yield from _from_form(f"{name}.{field}", content, typenames)
+            yield from _from_form((*place, field), content, typenames)
     elif isinstance(form, ak.forms.ListOffsetForm) and isinstance(inner, ak.forms.RecordForm):
         for field, content in zip(inner.fields, inner.contents, strict=True):
             numeric = isinstance(content, ak.forms.NumpyForm)
             kind: Kind = "jagged" if numeric else "unsupported"
             yield Branch(
                 f"{name}.{field}", kind, content.primitive if numeric else "",
-                typename=typenames.get(f"{name}.{field}", typename),
+                typename=typenames.get(f"{name}.{field}", typename), place=(*place, field),
             )  # fmt: skip
     else:
-        yield Branch(name, "unsupported", typename=typename)
+        yield Branch(name, "unsupported", typename=typename, place=place)
 
 
 def _native(dtype: Any) -> str:

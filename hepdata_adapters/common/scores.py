@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, Self
 
 from hepdata_adapters.common.columns import Array
 from hepdata_adapters.common.errors import ConfigError, MissingExtraError
+from hepdata_adapters.common.writing import whole_file
 
 TREE = "scores"
 
@@ -21,9 +22,10 @@ class _Sink(Protocol):
 
 
 class ScoreWriter:
-    """Writes columns to ``.root`` (tree ``scores``) or ``.parquet``.
+    """Writes columns of numbers and text to ``.root`` (tree ``scores``) or ``.parquet``.
 
-    The file appears under its name when it is complete; an error leaves nothing behind.
+    The file appears under its name when it is complete; an error leaves nothing behind. Raises
+    FileError where it cannot be written.
 
     >>> import tempfile, numpy as np, uproot
     >>> path = Path(tempfile.mkdtemp()) / "scores.root"
@@ -40,10 +42,13 @@ class ScoreWriter:
         }
         if path.suffix not in sinks:
             raise ConfigError(f"scores go to .root or .parquet files, not {str(path)!r}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-        self._sink: _Sink = sinks[path.suffix](self._partial)
+        self._whole = whole_file(path)
+        partial = self._whole.__enter__()
+        try:
+            self._sink: _Sink = sinks[path.suffix](partial)
+        except BaseException:
+            self._whole.__exit__(*sys.exc_info())
+            raise
 
     def write(self, columns: Mapping[str, Array]) -> None:
         """Append rows; all calls must give the same columns."""
@@ -52,13 +57,19 @@ class ScoreWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._sink.close()
-        if error is None:
-            os.replace(self._partial, self._path)
-        else:
-            with suppress(FileNotFoundError):
-                self._partial.unlink()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._sink.close()
+        except OSError:
+            if error is None:
+                self._whole.__exit__(*sys.exc_info())
+                raise
+        self._whole.__exit__(kind, error, trace)
 
 
 class _RootSink:
@@ -69,10 +80,18 @@ class _RootSink:
         self._tree: Any = None
 
     def write(self, columns: Mapping[str, Array]) -> None:
+        import awkward as ak
+
+        texts = {name for name, values in columns.items() if values.dtype.kind == "U"}
         if self._tree is None:
-            types = {name: values.dtype for name, values in columns.items()}
+            types = {
+                name: "string" if name in texts else values.dtype
+                for name, values in columns.items()
+            }
             self._tree = self._file.mktree(TREE, types)
-        self._tree.extend(dict(columns))
+        self._tree.extend(
+            {name: ak.from_numpy(v) if name in texts else v for name, v in columns.items()}
+        )
 
     def close(self) -> None:
         self._file.close()
@@ -89,7 +108,15 @@ class _ParquetSink:
         self._writer: Any = None
 
     def write(self, columns: Mapping[str, Array]) -> None:
-        table = self._pyarrow.table(dict(columns))
+        # text as it is in ROOT: readers get str, and most of it is the same in all rows
+        table = self._pyarrow.table(
+            {
+                name: self._pyarrow.array(values.tolist(), self._pyarrow.string())
+                if values.dtype.kind == "U"
+                else values
+                for name, values in columns.items()
+            }
+        )
         if self._writer is None:
             self._writer = self._pyarrow.parquet.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)

@@ -17,9 +17,10 @@ from hepdata_adapters.common.feature_config import SetInput
 from hepdata_adapters.common.features import Layout, ResolvedFeature
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.problems import FeatureError, SeveralFaultsError, told, yaml_line
+from hepdata_adapters.common.specs.census import lowest_number
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.statistics import BranchStatistics
-from hepdata_adapters.common.split import SPLITS
+from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.transform.build import pad_length
 
 
@@ -114,22 +115,34 @@ def _classes_of_no_training_event(
     config: DatasetConfig, layout: Layout, specs: Specs
 ) -> Iterator[ConfigError]:
     """Events of which no model of this config has the class: they would fail after the training."""
-    files = specs.binding.files
     if layout.task not in ("binary", "multiclass") or not layout.labels:
         return
     numbers = [int(s.label) for s in config.samples if isinstance(s.label, float)]
-    trained = [file.highest["train"] for file in files if "train" in file.highest]
+    trained = [int(specs.branches[name].maximum or 0) for name in layout.labels]
     known, why = max([1, *numbers, *trained]), "no training event is of a class above"
     if layout.task == "binary":
         known, why = 1, "task: binary has no class above"
     for name in layout.labels:
-        for split in SPLITS:
-            label = max(file.highest.get(split, 0) for file in files)
-            if label > known:
+        for split, classes in _classes(specs, name).items():
+            above = [shown for shown, number in classes.items() if number > known]
+            if above:
                 yield ConfigError(
-                    f"there are {split} events of class {label} in {name}, and {why} {known}: "
-                    f"leave them out with {_cut(config, name, known)}"
+                    f"there are {split} events of class {', '.join(above)} in {name}, and {why} "
+                    f"{known}: leave them out with {_cut(config, name, known)}"
                 )
+
+
+def _classes(specs: Specs, label: str) -> dict[SplitName, dict[str, int]]:
+    """The classes that a label branch has in each split, with their numbers (at least)."""
+    found: dict[SplitName, dict[str, int]] = {split: {} for split in SPLITS}
+    for file in specs.binding.files:
+        if file.label == label:
+            for name, splits in file.census.items():
+                number = lowest_number(name)
+                if number is not None:
+                    for split in splits:
+                        found[split][name] = number
+    return found
 
 
 def _cut(config: DatasetConfig, label: str, known: int) -> str:

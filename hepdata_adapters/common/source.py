@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from hepdata_adapters.common.columns import Column, Columns, Jagged
-from hepdata_adapters.common.errors import FileError, InvalidValueError
+from hepdata_adapters.common.branches import read_columns
+from hepdata_adapters.common.checksums import Records
+from hepdata_adapters.common.columns import Columns
+from hepdata_adapters.common.content import content_of
+from hepdata_adapters.common.errors import FileError, InvalidValueError, ReplacedError
 from hepdata_adapters.common.manifest import FileInfo
 from hepdata_adapters.common.remote import open_root, reading
-from hepdata_adapters.common.schema import Branch, get_tree, is_rntuple
-from hepdata_adapters.common.unreadable import read_each
+from hepdata_adapters.common.schema import Branch, get_tree
+from hepdata_adapters.common.unreadable import of_file, read_each
 
 MAX_OPEN_FILES = 64
 MAX_CACHED_BYTES = 512 * 2**20
 
 
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A tree of an open file."""
+
+    file: FileInfo
+    directory: Any
+    tree: Any
+
+
 class Source:
     """Reads columns; belongs to one process (open it after the fork).
 
-    branches: names of the branches to read, the same for all files.
+    branches: names of the branches to read, the same for all files. A file stays open while it
+    is in use: what is read of it is of one content, that of the manifest, or ReplacedError is
+    raised, at the latest by `check`, which leaving the ``with`` block calls.
     """
 
     def __init__(
@@ -33,20 +46,30 @@ class Source:
     ) -> None:
         self.branches = tuple(dict.fromkeys(branches))
         self._max_open, self._max_bytes = max_open, max_bytes
-        self._open: OrderedDict[tuple[str, str], tuple[Any, Any]] = OrderedDict()
+        self._open: OrderedDict[tuple[str, str], Opened] = OrderedDict()
         self._units: OrderedDict[tuple[str, str, int], tuple[Columns, int]] = OrderedDict()
         self._bytes = 0
+        self._records = Records()
 
     def __enter__(self) -> Source:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.check()
+        finally:
+            self.close()
+
+    def check(self) -> None:
+        """Raise ReplacedError if a file in use is not what it was. For the end of each pass."""
+        for opened in list(self._open.values()):
+            self._check(opened)
 
     def close(self) -> None:
         """Close all files and forget all units."""
         while self._open:
-            self._open.popitem()[1][0].close()
+            self._open.popitem()[1].directory.close()
         self._units.clear()
         self._bytes = 0
 
@@ -75,15 +98,18 @@ class Source:
         Raises FileError with the entry range, InvalidValueError where branches that should share
         a count do not.
         """
-        tree = self._tree(file)
+        opened = self._opened(file)
         branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
-        place = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
         try:
-            with reading(**place):
-                columns = read_columns(tree, branches, start, stop)
+            columns = _read(opened.tree, branches, start, stop, file)
         except FileError:
-            read_each(lambda few: read_columns(tree, few, start, stop), branches, place)
+            self._check(opened, ask=False)  # what looks like damage may be another file
+            self._drop(opened)  # a broken handle serves no second try
             raise
+        self._check(opened, ask=False)
+        if file.record:
+            place = {"file": file.url, "tree": file.tree}
+            self._records.check(file.record, columns, start, stop, place)
         try:
             columns = file.preparation(columns, self.branches)
         except InvalidValueError as error:
@@ -96,65 +122,52 @@ class Source:
                 )  # fmt: skip
         return columns
 
-    def _tree(self, file: FileInfo) -> Any:
+    def _opened(self, file: FileInfo) -> Opened:
         name = (file.url, file.tree)
         if name in self._open:
             self._open.move_to_end(name)
-            return self._open[name][1]
+            return self._open[name]
         directory = open_root(file.url)
-        if str(directory.file.uuid) != file.uuid:
+        try:
+            with reading(file=file.url, tree=file.tree):
+                tree = get_tree(directory, file.tree, file.url)
+                difference = file.content.difference(content_of(directory, file.tree, tree))
+                opened = Opened(file, directory, tree)
+            if difference:
+                raise ReplacedError(difference, file=file.url)
+        except BaseException:
             directory.close()
-            raise FileError("the file was replaced since the manifest was made", file=file.url)
-        with reading(file=file.url, tree=file.tree):
-            tree = get_tree(directory, file.tree, file.url)
-        self._open[name] = (directory, tree)
+            raise
+        self._open[name] = opened
         while len(self._open) > self._max_open:
-            self._open.popitem(last=False)[1][0].close()
-        return tree
+            oldest = next(iter(self._open.values()))
+            self._check(oldest, ask=False)
+            self._drop(oldest)
+        return opened
+
+    def _check(self, opened: Opened, *, ask: bool = True) -> None:
+        """Raise ReplacedError, and close the file, if it is no longer the one that was opened.
+
+        ask: the server of a remote file too, see `RemoteSource.change`.
+        """
+        with reading(file=opened.file.url):
+            change = opened.directory.file.source.change(ask=ask)
+        if change:
+            self._drop(opened)
+            raise ReplacedError(change, file=opened.file.url)
+
+    def _drop(self, opened: Opened) -> None:
+        self._open.pop((opened.file.url, opened.file.tree), None)
+        opened.directory.close()
 
 
-def read_columns(tree: Any, branches: Sequence[Branch], start: int, stop: int) -> Columns:
-    """Entries ``start`` to ``stop`` of the branches, as columns of their native dtypes.
-
-    All branches are asked for at once, so that uproot can join the reads of a remote file.
-    """
-    names = [branch.name for branch in branches]
-    options = {"entry_start": start, "entry_stop": stop, "array_cache": None, "library": "ak"}
-    # objects, not names: uproot would evaluate names as expressions
-    if is_rntuple(tree):
-        wanted = set(names)
-        found = tree.arrays(filter_field=lambda field: field.path in wanted, how=dict, **options)
-        arrays = {name: _member(found, name) for name in names}
-    else:
-        chosen = {id(tree[name]): name for name in names}
-        values = tree.arrays(filter_branch=lambda branch: id(branch) in chosen, how=list, **options)
-        order = [id(branch) for branch in tree.itervalues(recursive=True) if id(branch) in chosen]
-        arrays = {chosen[key]: array for key, array in zip(order, values, strict=True)}
-    return {branch.name: _column(arrays[branch.name], branch) for branch in branches}
-
-
-def _member(arrays: Mapping[str, Any], name: str) -> Any:
-    """The array of an RNTuple field; members of records come inside their record."""
-    if name in arrays:
-        return arrays[name]
-    first, *rest = name.split(".")
-    array = arrays[first]
-    for part in rest:
-        array = array[part]
-    return array
-
-
-def _column(array: Any, branch: Branch) -> Column:
-    import awkward as ak
-
-    dtype = np.dtype(branch.dtype)
-    if branch.kind != "jagged":
-        values = np.ascontiguousarray(ak.to_numpy(array, allow_missing=False), dtype=dtype)
-        return values.reshape(len(values), branch.size) if branch.kind == "array" else values
-    layout = ak.to_layout(array)
-    if not isinstance(layout, ak.contents.ListOffsetArray):
-        layout = layout.to_packed()
-    layout = layout.to_ListOffsetArray64(True)
-    offsets = np.asarray(layout.offsets.data, np.int64)
-    content = ak.to_numpy(layout.content[: int(offsets[-1])], allow_missing=False)
-    return Jagged(np.ascontiguousarray(content, dtype=dtype), offsets)
+def _read(tree: Any, branches: Sequence[Branch], start: int, stop: int, file: FileInfo) -> Columns:
+    """`read_columns`; the FileError names the branches that cannot be read."""
+    place: Any = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
+    try:
+        with reading(**place):
+            return read_columns(tree, branches, start, stop)
+    except FileError as error:
+        if of_file(error):
+            read_each(lambda few: read_columns(tree, few, start, stop), branches, place)
+        raise

@@ -112,7 +112,12 @@ def split_of_file(split: Split, url: str) -> SplitName:
     >>> split_of_file(Split(files={"test": "D/*.root"}), "root://host//store/D/a.root")
     'test'
     """
-    return next((name for name, _ in _matches(split, url)), "train")
+    return matching_split(split, url) or "train"
+
+
+def matching_split(split: Split, url: str) -> SplitName | None:
+    """The split whose patterns a file matches, if any."""
+    return next((name for name, _ in _matches(split, url)), None)
 
 
 def describe_split(split: Split, branches: tuple[str, ...]) -> str:

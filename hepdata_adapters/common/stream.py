@@ -25,10 +25,11 @@ from hepdata_adapters.common.columns import (
 )
 from hepdata_adapters.common.counting import copies_of
 from hepdata_adapters.common.dataset import Batch, Dataset, label_dtype
-from hepdata_adapters.common.errors import InvalidValueError
+from hepdata_adapters.common.errors import DataError, InvalidValueError
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.manifest import FileInfo
 from hepdata_adapters.common.membership import deciding_branches, member_codes
+from hepdata_adapters.common.memory import buffer_of
 from hepdata_adapters.common.plan import Chunk, Piece, Plan, UnitRange
 from hepdata_adapters.common.shard import Shard
 from hepdata_adapters.common.source import MAX_CACHED_BYTES, MAX_OPEN_FILES, Source
@@ -40,6 +41,7 @@ from hepdata_adapters.common.transform.pipeline import Transformed
 
 PADDING_EVENT = -1
 COUNTS = "counts"  # of the ledger; never delivered
+OBJECTS = "objects"  # before and after cuts; become part of the counts
 LEDGER_SECONDS = 0.5
 
 
@@ -72,6 +74,8 @@ class EventStream:
     def __init__(self, dataset: Dataset, split: SplitName | None) -> None:
         import_functions(dataset.config.scaling_functions)  # in a worker process nobody has
         self.dataset, self.split = dataset, split
+        self._objects = dataset.transform.objects_counted
+        self._counted = (*dataset.transform.counted, *self._objects.values())
         self._sources: dict[tuple[str, ...], Source] = {}
         self._reading: NDArray[np.int64] | None = None  # note for those who find us dead
 
@@ -116,6 +120,8 @@ class EventStream:
                     ledger.write(writer, counts)
                     written = time.monotonic()
                 yield batch
+            for source in self._sources.values():
+                source.check()
         finally:  # also where the consumer stops early
             if ledger:
                 ledger.write(writer, counts)
@@ -131,7 +137,7 @@ class EventStream:
             parts.append(self._padding(share.padding))
         events = concatenate_all(parts)
         counts = np.asarray(events.pop(COUNTS))
-        ledger.add_counts(counts, self.dataset.transform.counted)
+        ledger.add_counts(counts, self._counted)
         ledger.add("events delivered", share.last - share.first)
         ledger.add("padding rows for equal ranks", share.padding)
         ledger.add("events repeated for equal ranks", len(share.wrapped))
@@ -161,19 +167,38 @@ class EventStream:
         batch |= {
             "weight": np.zeros(rows, np.float64),
             "event": np.full((rows, 2), PADDING_EVENT, np.int64),
-            COUNTS: np.zeros((rows, len(transform.counted)), np.int32),
+            COUNTS: np.zeros((rows, len(self._counted)), np.int32),
         }
         if self.dataset.layout.task:
             batch["label"] = np.zeros(rows, label_dtype(self.dataset))
         return batch
 
     def _load(self, plan: Plan, chunk: Chunk) -> Columns:
-        parts = [self._part(part) for part in plan.parts(chunk)]
-        merged = concatenate_all([targets for targets, _ in parts])
-        columns = concatenate_all([features for _, features in parts])
-        events = np.asarray(merged["event"])
-        made = self._transformed(columns, events)
-        return merged | made.arrays | {COUNTS: made.counts}
+        parts: list[tuple[Columns, Columns]] = []
+        part: UnitRange | None = None
+        try:
+            for part in plan.parts(chunk):
+                parts.append(self._part(part))
+            merged = concatenate_all([targets for targets, _ in parts])
+            columns = concatenate_all([features for _, features in parts])
+            made = self._transformed(columns, np.asarray(merged["event"]))
+        except MemoryError as error:
+            raise self._out_of_memory(part) from error
+        counts = np.concatenate([made.counts, np.asarray(merged.pop(OBJECTS))], axis=1)
+        return merged | made.arrays | {COUNTS: counts}
+
+    def _out_of_memory(self, part: UnitRange | None) -> DataError:
+        """The error for a chunk that the memory does not hold, with the part that it came to."""
+        dataset = self.dataset
+        buffer = buffer_of(dataset.transform, dataset.config.sampling, dataset.specs)
+        if part is None:
+            return DataError(f"the memory ran out: {buffer}")
+        file = dataset.manifest.files[part.file]
+        units = file.units[part.unit : part.unit + 2].tolist()
+        return DataError(
+            f"the memory ran out: {buffer}",
+            file=file.url, tree=file.tree, entries=(units[0], units[1]),
+        )  # fmt: skip
 
     def _part(self, part: UnitRange) -> tuple[Columns, Columns]:
         """The targets and the feature columns of a unit range."""
@@ -199,6 +224,7 @@ class EventStream:
                 np.int64
             ),
             "weight": weight,
+            OBJECTS: self._object_counts(columns, rows),
         }
         if task:
             targets["label"] = labels_of(
@@ -206,6 +232,12 @@ class EventStream:
             )
         features = {name: columns[name] for name in dataset.transform.columns}
         return targets, take_all(features, rows)
+
+    def _object_counts(self, columns: Columns, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """What the cuts on objects did to each event, ``(n, 2 groups)``."""
+        counts = [np.asarray(columns[name])[rows] for name in self._objects]
+        return np.stack(counts, axis=1).astype(np.int32) if counts else np.zeros(
+            (len(rows), 0), np.int32)  # fmt: skip
 
     def _copies(
         self, file: FileInfo, columns: Columns, rows: NDArray[np.int64], start: int
@@ -254,7 +286,8 @@ class EventStream:
         dataset = self.dataset
         branches = file_branches(dataset.config, dataset.manifest, dataset.layout, file)
         deciding = deciding_branches(dataset.layout, file.sample)
-        names = tuple(dict.fromkeys([*(branch.name for branch in branches), *deciding]))
+        read = [*(branch.name for branch in branches), *deciding, *self._objects]
+        names = tuple(dict.fromkeys(read))
         if names not in self._sources:
             own = {
                 (

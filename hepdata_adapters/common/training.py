@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from rich.console import Console
 
 from hepdata_adapters.common.config import RunConfig, Task
 from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.factory import load_factory
+from hepdata_adapters.common.ledger import Ledger
+from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.progress import progress_bar
-from hepdata_adapters.common.run import num_outputs, output_names, save_inputs
+from hepdata_adapters.common.run import num_outputs, output_names, save_inputs, write_json
 from hepdata_adapters.common.samples import describe
 from hepdata_adapters.common.settle import refuse
+from hepdata_adapters.common.writing import check_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,8 @@ def prepare_job(config: RunConfig, folder: str | Path, *, overwrite: bool = Fals
     """
     folder = Path(folder)
     console = Console(stderr=True)
+    check_processes("training.workers", config.training.workers)
+    check_processes("training.devices", config.training.devices)
     if config.model.factory:
         load_factory(config.model.factory)  # before the work, not after it
     _claim(folder, overwrite)
@@ -64,6 +70,17 @@ def prepare_job(config: RunConfig, folder: str | Path, *, overwrite: bool = Fals
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     save_inputs(folder, config, prepared, names)
     return Job(config, folder, prepared, task, names, console)
+
+
+@contextmanager
+def ledger_kept(folder: Path, read: Callable[[], Ledger]) -> Iterator[None]:
+    """Write what happened to the events of a training, also where it is broken off."""
+    try:
+        yield
+    except BaseException:
+        with suppress(FileError):
+            write_json(folder / "ledger.json", {"training": read().to_dict()})
+        raise
 
 
 class EpochLog:
@@ -119,10 +136,10 @@ class EpochLog:
 
 
 def _claim(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
             raise ConfigError(f"{folder} is not empty: name another folder or say --overwrite")
         if not (folder / "config.yaml").is_file():
             raise ConfigError(f"{folder} is not a run folder, so it is not overwritten")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)

@@ -7,10 +7,15 @@ from typing import Any
 
 from hepdata_adapters.common.errors import FileError
 from hepdata_adapters.common.plain_yaml import write_yaml
-from hepdata_adapters.common.remote import reading
+from hepdata_adapters.common.remote import is_network, reading
 from hepdata_adapters.common.schema import Branch
 
 SHOWN = 5
+
+
+def of_file(error: FileError) -> bool:
+    """Whether it was the file that could not be read, rather than the server or the process."""
+    return isinstance(error.__cause__, Exception) and not is_network(error.__cause__)
 
 
 def read_each(
@@ -26,6 +31,8 @@ def read_each(
             with reading(**place, branch=branch.name):
                 read([branch])
         except FileError as error:
+            if not of_file(error) or isinstance(error.__cause__, MemoryError):
+                raise  # what would be asked of the others would fail alike
             errors[branch.name] = error
     if not errors:
         return

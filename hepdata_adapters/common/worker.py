@@ -1,7 +1,7 @@
 """What a worker process does: read its batches of each pass and hand them over.
 
 The parent (`workers`) starts it as a fresh interpreter with a socket and a memory. It ends when
-the socket closes: because the parent wants it to, or is gone, however it ended.
+the socket closes, because the parent wants it to, and when the parent is gone, however it ended.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.exchange import Slots
 from hepdata_adapters.common.ledger import SharedLedger
+from hepdata_adapters.common.parent import end_with_parent
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import EventStream
@@ -69,6 +70,7 @@ def main(socket: int, memory: int) -> None:
 
     socket, memory: file descriptors of a duplex socket and of an `anonymous_memory`.
     """
+    end_with_parent()  # also in the middle of a read, or where a fork holds the socket open
     # Ctrl-C reaches the whole process group; the parent decides and closes the socket
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection: Connection[Any, Any] = Connection(socket)

@@ -27,6 +27,8 @@ from hepdata_adapters.common.dataset import Batch, Dataset
 from hepdata_adapters.common.errors import ConfigError, HepDataError, WorkerError
 from hepdata_adapters.common.exchange import Slots, anonymous_memory, fixed_fields
 from hepdata_adapters.common.ledger import SharedLedger
+from hepdata_adapters.common.machine import available_memory, check_processes
+from hepdata_adapters.common.memory import USABLE
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.worker import Ended, Failed, Filled, Job, Release, Setup
@@ -73,6 +75,13 @@ class BatchWorkers:
         check_workers(workers, least=1)
         self._dataset = dataset
         self._slots = Slots(fixed_fields(dataset), batch_size, SLOTS)
+        needed, available = workers * self._slots.nbytes, available_memory()
+        if available is not None and needed > USABLE * available:
+            raise ConfigError(
+                f"{workers} worker(s) with {SLOTS} batches of {batch_size:,} events take "
+                f"{needed / 1e9:,.1f} GB, and {available / 1e9:,.1f} GB are available here: "
+                f"lower batch_size or num_workers"
+            )
         self._workers: list[_Worker] = []
         self._close = weakref.finalize(self, _end, self._workers, os.getpid())
         self._passing = False
@@ -152,6 +161,7 @@ def check_workers(workers: object, least: int = 0) -> None:
     """Raise ConfigError unless so many worker processes can be had."""
     if not isinstance(workers, int) or workers < least:
         raise ConfigError(f"num_workers is a whole number from {least}, not {workers!r}")
+    check_processes("num_workers", workers)
     if workers and os.name != "posix":
         raise ConfigError("worker processes need Linux or macOS; here num_workers must be 0")
 

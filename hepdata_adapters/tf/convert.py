@@ -244,6 +244,9 @@ def _cast(name: str, values: Any, dtype: Any) -> Any:
     """Cast; events outside the training split may exceed the specs, so they are checked here."""
     found = tf.cast(values, dtype)
     if values.dtype.is_floating:
+        tiny = np.finfo(dtype.as_numpy_dtype).tiny
+        lost = tf.reduce_any((values != 0) & (tf.abs(values) < tf.cast(tiny, values.dtype)))
+        tf.debugging.Assert(~lost, [f"cast of {name!r}: too small for {dtype.name}"])
         return tf.debugging.check_numerics(found, f"cast of {name!r}: too large for {dtype.name}")
     tf.debugging.assert_equal(
         tf.cast(found, values.dtype), values, f"cast of {name!r}: not exact in {dtype.name}"

@@ -14,11 +14,17 @@ import tensorflow as tf
 
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.dataset import Batch, Dataset, check_split
-from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.errors import ConfigError, HepDataError, refuse_change
 from hepdata_adapters.common.exchange import Copies, batch_fields, fixed_fields
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.samples import Samples, check_batch_size, environment_ranks, prepare
+from hepdata_adapters.common.samples import (
+    Samples,
+    check_batch_size,
+    environment_ranks,
+    prepare,
+    tell_split,
+)
 from hepdata_adapters.common.shard import Shard, Uneven
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SplitName
@@ -27,6 +33,8 @@ from hepdata_adapters.common.workers import BatchWorkers, check_workers
 from hepdata_adapters.tf.convert import Elements, Inputs, RaggedNames, signature
 from hepdata_adapters.tf.leaving import Leaving
 
+_FIXED = {"batch_size", "num_workers", "prepared", "ranks", "split"}
+
 
 class RootSource:
     """Streams the events of ROOT files, each event once an epoch, into ``tf.data`` pipelines.
@@ -34,10 +42,13 @@ class RootSource:
     samples: a path, glob or URL (``file.root:tree``), a list of them, a dict of path to label,
     `Sample` objects, a `DatasetConfig`, a YAML file, or a `Dataset` that is scanned already.
     batch_size: events of a batch, per rank.
-    split: ``"train"``, ``"validation"``, ``"test"``, or None for all events.
+    split: ``"train"``, ``"validation"``, ``"test"``, or None for all events, which is said on
+    standard error where there are labels to train with.
     shuffle: by (seed, epoch), the samples mixed in proportion; without it, file order.
     epoch: the order of the first pass; each further pass, as a new epoch of ``model.fit``
-    makes it, takes the next.
+    makes it, takes the next. A fit that goes on with a later epoch (``initial_epoch``,
+    ``BackupAndRestore``) follows with the callback
+    ``keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: source.set_epoch(epoch))``.
     rank, world_size: by default from RANK and WORLD_SIZE, else one rank. input_context: takes
     both from a `tf.distribute.InputContext`; the workers that TF_CONFIG names are known to
     the strategy alone, so there it must be given.
@@ -98,6 +109,13 @@ class RootSource:
         if num_workers:
             fixed_fields(prepared)  # refuses what worker processes cannot share, at once
         self._idle: EventStream | BatchWorkers | None = None
+        if progress:
+            tell_split(prepared, split)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        advice = f"make a new one: RootSource(source.prepared, {name}=…)"
+        refuse_change(self, name, _FIXED, advice)
+        super().__setattr__(name, value)
 
     @property
     def config(self) -> DatasetConfig:

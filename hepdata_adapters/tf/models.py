@@ -10,11 +10,13 @@ import keras
 import tensorflow as tf
 
 from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.config import ModelConfig, Task
+from hepdata_adapters.common.config import Task
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.factory import ModelShape, call_factory, only_vector, wrong_kind
+from hepdata_adapters.common.training_config import ModelConfig
 from hepdata_adapters.common.transform.pipeline import Transform
 
+HALF = "float16", "bfloat16"
 ModelInputs = int | Mapping[str, tf.TensorSpec]
 """What a model takes: d columns of ``x``, or a dict of tensors by name."""
 
@@ -50,7 +52,10 @@ def feed_forward(
     layers: list[keras.Layer] = [keras.Input((num_features,), name="x")]
     for size in hidden:
         layers += [keras.layers.Dense(size, activation="relu"), keras.layers.Dropout(dropout)]
-    return keras.Sequential([*layers, keras.layers.Dense(num_outputs)])
+    policy = keras.config.dtype_policy()
+    # with mixed precision the outputs must not be rounded
+    last = "float32" if policy.compute_dtype in HALF else policy
+    return keras.Sequential([*layers, keras.layers.Dense(num_outputs, dtype=last)])
 
 
 def build_model(config: ModelConfig, inputs: ModelInputs, num_outputs: int) -> keras.Model:
@@ -121,13 +126,16 @@ def build_scorer(net: keras.Model, inputs: ModelInputs, task: Task) -> keras.Mod
 
     ``x (n, d)`` float32 (or a dict of tensors) to scores: ``(n,)`` probability of class 1
     (binary) or value (regression), ``(n, classes)`` probabilities (multiclass). Shares the weights
-    of ``net``. Raises ConfigError for an output of another shape.
+    of ``net``; half precision is raised to float32. Raises ConfigError for an output of another
+    shape.
 
     >>> build_scorer(feed_forward(4, 3), 4, "multiclass").output_shape
     (None, 3)
     """
     given = _symbolic(inputs)
     scores = net(given)
+    if scores.dtype in HALF:
+        scores = keras.ops.cast(scores, "float32")
     shape = tuple(scores.shape)
     if task == "multiclass":
         if len(shape) != 2:

@@ -11,11 +11,12 @@ import tensorflow as tf
 from hepdata_adapters.common.config import RunConfig, Task
 from hepdata_adapters.common.errors import ConfigError, HepDataError
 from hepdata_adapters.common.evaluate import evaluate_run
+from hepdata_adapters.common.ledger import Ledger
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.split import SplitName
-from hepdata_adapters.common.training import EpochLog, Job, prepare_job
+from hepdata_adapters.common.training import EpochLog, Job, ledger_kept, prepare_job
 from hepdata_adapters.tf.dataset import RootSource
-from hepdata_adapters.tf.losses import EventLoss
+from hepdata_adapters.tf.losses import EventLoss, difference
 from hepdata_adapters.tf.models import (
     build_model,
     build_scorer,
@@ -45,7 +46,8 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     net = build_model(config.model, inputs, job.num_outputs)
     build_scorer(net, inputs, job.task)  # refuses outputs of a wrong shape before the work
     if net.compiled:
-        job.console.print("the model is compiled already: its own loss and optimizer are used")
+        for line in _own(net):
+            job.console.print(line, highlight=False, soft_wrap=True)
     else:
         _compile(net, job)
     sources: dict[SplitName, RootSource] = {
@@ -58,11 +60,18 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     console = job.console
     with progress_bar("training", shown=console.is_terminal, console=console) as report:
         log = EpochLog(job, report)
-        _train(job, net, sources, log)
-    ledger = prepared.notes()
-    for source in sources.values():
-        ledger.merge(source.delivery)
+        with ledger_kept(job.folder, lambda: _ledger(job, sources)):
+            _train(job, net, sources, log)
+    ledger = _ledger(job, sources)
     return evaluate_run(load_run(folder), prepared, log.summary(), ledger)
+
+
+def _ledger(job: Job, sources: dict[SplitName, RootSource]) -> Ledger:
+    """What happened to the events of all splits so far."""
+    total = job.prepared.notes()
+    for source in sources.values():
+        total.merge(source.delivery)
+    return total
 
 
 class EpochLines(keras.callbacks.Callback):
@@ -91,6 +100,18 @@ class EpochLines(keras.callbacks.Callback):
         self._log.finish(values)
 
 
+def _own(net: keras.Model) -> list[str]:
+    """What is said of a model that the user has compiled."""
+    lines = ["the model is compiled already: its own loss and optimizer are used"]
+    half = {"float16", "bfloat16"} & {str(out.dtype) for out in getattr(net, "outputs", None) or ()}
+    if half:
+        lines.append(
+            f"  it gives {half.pop()}, to which Keras rounds the targets of metrics: give its last "
+            f"layer dtype='float32'"
+        )
+    return lines
+
+
 def _compile(net: keras.Model, job: Job) -> None:
     training = job.config.training
     logits = not gives_probabilities(net, job.task)
@@ -109,15 +130,28 @@ def _compile(net: keras.Model, job: Job) -> None:
 
 def _metrics(task: Task, logits: bool) -> list[keras.metrics.Metric]:
     """Metrics for the lines; those of metrics.json are exact and the same for all frameworks."""
+    kind = {"dtype": "float32"}  # whatever the network computes in
     if task == "binary":
         threshold = 0.0 if logits else 0.5
         return [
-            keras.metrics.AUC(num_thresholds=1000, from_logits=logits, name="auc"),
-            keras.metrics.BinaryAccuracy(threshold=threshold, name="accuracy"),
+            keras.metrics.AUC(num_thresholds=1000, from_logits=logits, name="auc", **kind),
+            keras.metrics.BinaryAccuracy(threshold=threshold, name="accuracy", **kind),
         ]
     if task == "multiclass":
-        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-    return [keras.metrics.MeanSquaredError(name="mse"), keras.metrics.MeanAbsoluteError(name="mae")]
+        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy", **kind)]
+    # those of Keras would round the targets to the dtype of the outputs
+    return [
+        keras.metrics.MeanMetricWrapper(_squared_error, name="mse", **kind),
+        keras.metrics.MeanMetricWrapper(_absolute_error, name="mae", **kind),
+    ]
+
+
+def _squared_error(label: Any, output: Any) -> Any:
+    return tf.square(difference(label, output))
+
+
+def _absolute_error(label: Any, output: Any) -> Any:
+    return tf.abs(difference(label, output))
 
 
 def _train(job: Job, net: keras.Model, sources: dict[SplitName, RootSource], log: EpochLog) -> None:

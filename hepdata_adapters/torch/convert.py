@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from hepdata_adapters.common.dataset import Batch
+from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.transform.pipeline import ModelInput
 
 TensorBatch = dict[str, torch.Tensor]
@@ -26,3 +31,32 @@ def as_tensors(inputs: ModelInput) -> Tensors:
     if isinstance(inputs, dict):
         return to_tensors(inputs)
     return torch.from_numpy(np.ascontiguousarray(inputs))
+
+
+class WholeBatch(dict[str, torch.Tensor]):
+    """A batch that a DataLoader with a ``batch_size`` refuses to put into another batch."""
+
+
+def _refuse(batches: list[WholeBatch], **_: Any) -> NoReturn:
+    size = max(len(batch["event"]) for batch in batches)
+    raise ConfigError(
+        f"the dataset makes whole batches, which this DataLoader would put together once more: "
+        f"write DataLoader(dataset, batch_size=None) or dataset.loader(), or make the dataset with "
+        f"batch_size=None and DataLoader(dataset, batch_size={size})"
+    )
+
+
+def _items(batch: WholeBatch) -> tuple[list[torch.Tensor], list[str]]:
+    return list(batch.values()), list(batch)
+
+
+def _of_items(values: Any, names: Any) -> WholeBatch:
+    return WholeBatch(zip(names, values, strict=True))
+
+
+default_collate_fn_map[WholeBatch] = _refuse
+# for torch.compile and the like, which know no kind of dict but those they are told of
+pytree.register_pytree_node(
+    WholeBatch, _items, _of_items,
+    serialized_type_name="hepdata_adapters.torch.convert.WholeBatch",
+)  # fmt: skip

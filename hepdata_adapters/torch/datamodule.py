@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -10,9 +11,13 @@ from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.ledger import Ledger
 from hepdata_adapters.common.samples import Samples, prepare
 from hepdata_adapters.common.shard import Uneven
-from hepdata_adapters.common.split import SplitName
+from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.torch.dataset import RootIterableDataset
 from hepdata_adapters.torch.loader import RootLoader
+from hepdata_adapters.torch.restart import batches_done, fitting, mend_counters
+
+Position = Callable[[], tuple[int, int] | None]
+Settings = dict[str, Any]
 
 
 class RootDataModule(lightning.LightningDataModule):
@@ -21,10 +26,14 @@ class RootDataModule(lightning.LightningDataModule):
     Takes what `RootIterableDataset` takes. Training events are reshuffled each epoch (restarts
     included), validation and test events come in file order. batch_size is per rank.
     events_per_epoch and uneven are of training (the others pad). num_workers: processes per split.
+    All these are attributes, too; what is set (as Lightning's batch-size finder does) holds for
+    the loaders made from then on.
 
     Checkpoints hold the position in the training events, mid-epoch too: ``fit(...,
     ckpt_path=...)`` goes on with the exact next event, with any number of workers, and of ranks
-    with the same global batch size. Raises StateError for a checkpoint of other data.
+    with the same global batch size. Where Lightning begins an epoch, so does the order of its
+    number, however short the epoch before was cut. Raises StateError for a checkpoint of other
+    data.
 
     >>> from lightning import Trainer
     >>> data = RootDataModule({"signal.root": 1, "background.root": 0})  # doctest: +SKIP
@@ -49,16 +58,14 @@ class RootDataModule(lightning.LightningDataModule):
         super().__init__()
         self.prepared = prepare(samples, options, progress=progress)
         self.batch_size, self.num_workers, self.pin_memory = batch_size, num_workers, pin_memory
-        self._events_per_epoch = events_per_epoch
-        self._order: dict[str, Any] = {
-            "seed": seed,
-            "uneven": uneven,
-            "canonical_ranks": canonical_ranks,
-            "canonical_workers": canonical_workers,
-        }
-        self._datasets: dict[SplitName, RootIterableDataset] = {}
+        self.seed, self.uneven, self.events_per_epoch = seed, uneven, events_per_epoch
+        self.canonical_ranks, self.canonical_workers = canonical_ranks, canonical_workers
+        self._made: dict[SplitName, tuple[Settings, RootIterableDataset]] = {}
+        self._replaced = Ledger()  # of datasets made with settings that have changed
         self._training: RootLoader | None = None
         self._resumed: dict[str, Any] | None = None
+        for split in SPLITS:
+            self.dataset(split)  # refuses what makes no sense, at once
 
     @property
     def num_features(self) -> int:
@@ -73,30 +80,46 @@ class RootDataModule(lightning.LightningDataModule):
     def ledger(self) -> Ledger:
         """What happened to the events of all splits so far."""
         total = self.prepared.notes()
-        for dataset in self._datasets.values():
+        total.merge(self._replaced)
+        for _, dataset in self._made.values():
             total.merge(dataset.delivery)
         return total
 
     def dataset(self, split: SplitName) -> RootIterableDataset:
-        """The dataset of a split; made once, when the ranks are known."""
-        if split not in self._datasets:
-            self._datasets[split] = RootIterableDataset(
-                self.prepared,
-                batch_size=self.batch_size,
-                split=split,
-                shuffle=split == "train",
-                events_per_epoch=self._events_per_epoch if split == "train" else None,
-                # to drop or repeat events would change what the metrics say
-                **(self._order | ({} if split == "train" else {"uneven": "pad"})),
-            )
-        return self._datasets[split]
+        """The dataset of a split; made anew when the settings have changed."""
+        training = split == "train"
+        settings: Settings = {
+            "samples": self.prepared,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "canonical_ranks": self.canonical_ranks,
+            "canonical_workers": self.canonical_workers,
+            "events_per_epoch": self.events_per_epoch if training else None,
+            # to drop or repeat events would change what the metrics say
+            "uneven": self.uneven if training else "pad",
+        }
+        if split not in self._made or self._made[split][0] != settings:
+            made = RootIterableDataset(split=split, shuffle=training, **settings)
+            if split in self._made:
+                self._replaced.merge(self._made[split][1].delivery)
+            self._made[split] = settings, made
+        return self._made[split][1]
 
     def train_dataloader(self) -> RootLoader:
-        self._training = self._loader("train")
-        if self._resumed is not None:
-            self._training.load_state_dict(self._resumed)
-            self._resumed = None
-        return self._training
+        dataset, trainer = self.dataset("train"), self.trainer
+        loader = self._training = self._loader("train", self._position)
+        state, self._resumed = self._resumed, None
+        if trainer is None or not fitting(trainer):
+            if state is not None:
+                loader.load_state_dict(state)
+            return loader
+        goes_on = trainer.fit_loop.restarting
+        if goes_on:
+            mend_counters(trainer, len(dataset))
+        if state is not None:  # the counters say where to go on; the state, in what order
+            fresh = not (goes_on and batches_done(trainer))
+            dataset.follow(dataset.resumed_pass(state, fresh=fresh))
+        return loader
 
     def val_dataloader(self) -> RootLoader:
         return self._loader("validation")
@@ -113,9 +136,15 @@ class RootDataModule(lightning.LightningDataModule):
         """Let the next training go on there; `train_dataloader` refuses what does not fit."""
         self._resumed = state_dict.get("train")
 
-    def _loader(self, split: SplitName) -> RootLoader:
+    def _position(self) -> tuple[int, int] | None:
+        """The epoch that Lightning trains next, and the batches of it that are done."""
+        trainer = self.trainer
+        if trainer is None or not fitting(trainer):
+            return None
+        done = batches_done(trainer) if trainer.fit_loop.restarting else 0
+        return trainer.current_epoch, done
+
+    def _loader(self, split: SplitName, position: Position | None = None) -> RootLoader:
         return self.dataset(split).loader(
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            epoch=lambda: self.trainer.current_epoch if self.trainer else 0,
+            num_workers=self.num_workers, pin_memory=self.pin_memory, position=position
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from torch.utils.data import IterableDataset, get_worker_info
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.cursor import Cursor
 from hepdata_adapters.common.dataset import Batch, Dataset, check_split
+from hepdata_adapters.common.errors import refuse_change
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.parent import end_with_parent
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.samples import (
     Samples,
     check_batch_size,
     environment_ranks,
     prepare,
+    tell_split,
 )
 from hepdata_adapters.common.shard import Uneven
 from hepdata_adapters.common.specs.model import Specs
@@ -28,7 +32,11 @@ from hepdata_adapters.common.split import SplitName
 from hepdata_adapters.common.stream import EventStream
 from hepdata_adapters.torch.convert import TensorBatch
 from hepdata_adapters.torch.iterator import BatchIterator
-from hepdata_adapters.torch.loader import RootLoader
+from hepdata_adapters.torch.loader import RootLoader, remove_shared_memory
+
+_FIXED = {"batch_size", "prepared", "seed", "shuffle", "split"}
+
+_FIXED = {"batch_size", "prepared", "seed", "shuffle", "split"}
 
 
 class RootIterableDataset(IterableDataset[TensorBatch]):
@@ -38,7 +46,8 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
     `Sample` objects, a `DatasetConfig`, a YAML file, or a `Dataset` that is scanned already.
     batch_size: whole batches of this many events per rank (fast: use `loader`, or
     ``DataLoader(dataset, batch_size=None)``), or None for single events.
-    split: ``"train"``, ``"validation"``, ``"test"``, or None for all events.
+    split: ``"train"``, ``"validation"``, ``"test"``, or None for all events, which is said on
+    standard error where there are labels to train with.
     shuffle: by (seed, epoch), the samples mixed in proportion; without it, file order.
     rank, world_size: by default from torch.distributed, else from RANK and WORLD_SIZE, else
     one rank.
@@ -56,7 +65,9 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
     several ranks, all get equally many rows: missing ones have weight 0 and event (-1, -1).
 
     Raises ConfigError, DataError or SpecsError as soon as it is built: every file is opened
-    once, and the specs are read from the cache or made.
+    once, and the specs are read from the cache or made. Whole batches refuse to be put together
+    once more by a DataLoader with a ``batch_size`` (ConfigError). What a dataset delivers cannot
+    be changed later; another one of ``dataset.prepared`` costs nothing.
 
     >>> import tempfile, uproot, numpy as np
     >>> path = tempfile.mkdtemp() + "/met.root"
@@ -104,8 +115,10 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         self._rank, self._world_size = rank, world_size
         self._sender_ranks: tuple[int, int] | None = None
         self._ledger = SharedLedger()
-        self._streams: dict[int, EventStream] = {}
+        self._streams: dict[int, list[EventStream]] = {}  # of each process, those not in use
         self.present_pass()  # refuses arguments that make no sense, at once
+        if progress:
+            tell_split(prepared, split)
 
     @property
     def config(self) -> DatasetConfig:
@@ -165,7 +178,16 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         """
         return self.present_pass().length(self.prepared, self.split)
 
+    def __setattr__(self, name: str, value: object) -> None:
+        advice = f"make a new one: RootIterableDataset(dataset.prepared, {name}=…)"
+        refuse_change(self, name, _FIXED, advice)
+        super().__setattr__(name, value)
+
     def __iter__(self) -> BatchIterator:
+        if get_worker_info() is not None:
+            # here, so that it holds in any DataLoader: torch looks at the fork server, and that
+            # one lives as long as its workers
+            end_with_parent(partial(remove_shared_memory, os.getpid()))
         return BatchIterator(self)
 
     def loader(self, **options: Any) -> RootLoader:
@@ -194,11 +216,18 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
             start,
         )
 
-    def resumed_pass(self, state: Mapping[str, Any]) -> Pass:
-        """The pass that goes on where a state was taken. Raises StateError if it does not fit."""
+    def resumed_pass(self, state: Mapping[str, Any], *, fresh: bool = False) -> Pass:
+        """The pass that goes on where a state was taken. Raises StateError if it does not fit.
+
+        fresh: at the start of an epoch, which may have another batch size.
+        """
         ranks, workers = self._canonical  # as given, not as an earlier state had them
         given = replace(self.present_pass(), canonical_ranks=ranks, canonical_workers=workers)
-        return given.resumed(Cursor.of(state), self.prepared, self.split)
+        cursor = Cursor.of(state)
+        if fresh:
+            plan = cursor.plan.model_copy(update={"batch_size": given.global_batch_size})
+            cursor = cursor.model_copy(update={"plan": plan, "batches": 0})
+        return given.resumed(cursor, self.prepared, self.split)
 
     def follow(self, wanted: Pass) -> None:
         """Make this the next pass, here and in worker processes: epoch, start, canonical counts."""
@@ -207,19 +236,19 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
 
     def read(self, wanted: Pass, worker: int, workers: int) -> Iterator[Batch]:
         """The arrays of one worker's batches; the files stay open from pass to pass."""
-        return wanted.batches(self._stream(), self._ledger, worker, workers)
+        # a forked worker keeps its parent's streams in the dict, untouched: closing files
+        # that it shares with the parent could disturb the parent
+        idle = self._streams.setdefault(os.getpid(), [])
+        # passes at the same time, maybe in threads, must not share one
+        stream = idle.pop() if idle else EventStream(self.prepared, self.split)
+        try:
+            yield from wanted.batches(stream, self._ledger, worker, workers)
+        finally:
+            idle.append(stream)
 
     def last_read(self, pid: int) -> str:
         """What a worker process read last, in words."""
         return self.prepared.last_read(self._ledger, pid)
-
-    def _stream(self) -> EventStream:
-        """The stream of this process."""
-        if os.getpid() not in self._streams:
-            # a forked worker keeps its parent's stream in the dict, untouched: closing files
-            # that it shares with the parent could disturb the parent
-            self._streams[os.getpid()] = EventStream(self.prepared, self.split)
-        return self._streams[os.getpid()]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_streams": {}, "_sender_ranks": self.ranks}

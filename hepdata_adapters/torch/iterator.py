@@ -10,7 +10,7 @@ from torch.utils.data import get_worker_info
 
 from hepdata_adapters.common.errors import StateError
 from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.torch.convert import TensorBatch, to_tensors
+from hepdata_adapters.torch.convert import TensorBatch, WholeBatch, to_tensors
 
 if TYPE_CHECKING:
     from hepdata_adapters.torch.dataset import RootIterableDataset
@@ -35,7 +35,7 @@ class BatchIterator(Iterator[TensorBatch]):
         self._delivered += 1
         if self._dataset.batch_size is None:
             return {name: values[0] for name, values in tensors.items()}
-        return tensors
+        return WholeBatch(tensors)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the pass began, and what this worker delivered of it since."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
-from hepdata_adapters.common.errors import ConfigError, WorkerError
+from hepdata_adapters.common.errors import ConfigError, WorkerError, refuse_change
+from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.torch.convert import TensorBatch
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PREFETCH = 4  # batches a worker may be ahead: chunks are loaded in bursts
 SECONDS_TO_DIE = 1  # between a closed connection and the end of its process
+_FIXED = {"num_workers", "pin_memory", "pin_memory_device", "prefetch_factor", "timeout"}
 _OF_THE_DATASET = {"batch_size", "batch_sampler", "drop_last", "in_order", "sampler", "shuffle"}
 
 
@@ -30,17 +32,19 @@ class RootLoader(DataLoader[TensorBatch]):
 
     dataset: one that makes whole batches. num_workers: processes; they start from a fork server
     (a fork would copy the state of running threads at an arbitrary moment) and stay from pass to
-    pass. epoch: asked before each pass for its epoch; without it, each complete pass is followed
-    by the next epoch. Other options are those of `DataLoader`.
+    pass. position: asked before each pass for its epoch and, for the first, how many of its
+    batches are done; it overrules what was loaded. Without it, or where it gives None, each
+    complete pass is followed by the next epoch. Other options are those of `DataLoader`.
 
     `state_dict` is small JSON, the same on all ranks. It counts the batches handed out, not
     those that workers hold ready. It fits any number of workers, and of ranks with the same
     global batch size (batch size x ranks): the pass goes on with the exact next event. A pass
     that is broken off without `load_state_dict` begins anew. The position is that of the latest
-    iterator.
+    iterator. Workers serve one iterator at a time: an older one is refused its next batch.
 
-    Raises ConfigError for a dataset of single events and options that the dataset decides;
-    while iterating WorkerError, naming what was read, if a worker process dies.
+    Raises ConfigError for a dataset of single events, options that the dataset decides, and
+    a change of what the workers were started with; while iterating WorkerError, naming what was
+    read, if a worker process dies, and ConfigError where a newer iterator has the workers.
 
     >>> import tempfile, uproot, numpy as np
     >>> from hepdata_adapters.torch import RootIterableDataset
@@ -65,13 +69,14 @@ class RootLoader(DataLoader[TensorBatch]):
         num_workers: int = 0,
         pin_memory: bool = False,
         prefetch_factor: int | None = None,
-        epoch: Callable[[], int] | None = None,
+        position: Callable[[], tuple[int, int] | None] | None = None,
         **options: Any,
     ) -> None:
         if dataset.batch_size is None:
             raise ConfigError("a dataset of single events has no loader: give it a batch_size")
         if refused := sorted(_OF_THE_DATASET & options.keys()):
             raise ConfigError(f"the dataset decides {', '.join(refused)}: set it there")
+        check_processes("num_workers", num_workers)
         if num_workers > 0:
             options = {
                 "multiprocessing_context": "forkserver",
@@ -81,9 +86,14 @@ class RootLoader(DataLoader[TensorBatch]):
         super().__init__(
             dataset, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, **options
         )
-        self._events, self._choose_epoch = dataset, epoch
+        self._events, self._position = dataset, position
         self._resumed: Pass | None = None  # what the next pass is to be, if it is not as usual
         self._reached: Pass | None = None
+        self._passes = 0  # that were begun
+
+    def __setattr__(self, name: str, value: object) -> None:
+        refuse_change(self, name, _FIXED, "make another: dataset.loader(…)")
+        super().__setattr__(name, value)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass; it begins at its start."""
@@ -91,7 +101,7 @@ class RootLoader(DataLoader[TensorBatch]):
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the batch handed out last: numbers and strings, below 1 KiB."""
-        reached = self._resumed or self._reached or self._usual()
+        reached = self._resumed or self._reached or self._next()
         return reached.cursor(self._events.prepared, self._events.split).state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -104,8 +114,10 @@ class RootLoader(DataLoader[TensorBatch]):
 
     def __iter__(self) -> Iterator[TensorBatch]:  # type: ignore[override]
         # a generator: Lightning makes iterators before it knows the epoch
-        reached, self._resumed = self._resumed or self._usual(), None
+        reached, self._resumed = self._next(), None
         self._reached = reached
+        self._passes += 1
+        number = self._passes
         self._events.follow(reached)
         length = None if reached.repeat else len(self)
         last: list[TensorBatch] = []
@@ -119,20 +131,38 @@ class RootLoader(DataLoader[TensorBatch]):
                     # no more, and the next epoch must not be set while one is still starting
                     last.append(batch)
                 else:
-                    self._reached = reached
+                    if number == self._passes:
+                        self._reached = reached
                     yield batch
+                    self._check_latest(number)
         except (RuntimeError, OSError, EOFError) as error:  # so a dead worker shows itself
             self._check_workers(batches, error)
             raise
-        self._events.set_epoch(reached.epoch + 1)
-        self._reached = reached
+        if number == self._passes:
+            self._events.set_epoch(reached.epoch + 1)
+            self._reached = reached
         yield from last
 
+    def _next(self) -> Pass:
+        """The pass that comes next: as the position says, as was asked for, or the usual one."""
+        wanted = self._resumed or self._usual()
+        position = self._position() if self._position else None
+        if position is None:
+            return wanted
+        epoch, done = position
+        return replace(wanted, epoch=epoch, start=0 if self._passes else done)
+
     def _usual(self) -> Pass:
-        """The pass that comes next unless something else was asked for."""
-        present = self._events.present_pass()
-        epoch = self._choose_epoch() if self._choose_epoch else present.epoch
-        return replace(present, epoch=epoch, start=0)
+        return replace(self._events.present_pass(), start=0)
+
+    def _check_latest(self, number: int) -> None:
+        """Raise ConfigError for a pass whose workers have turned to a newer one."""
+        if self.persistent_workers and number != self._passes:
+            raise ConfigError(
+                "a newer iterator of this loader has its worker processes, so this one has no "
+                "more batches: iterate over one after the other, or make a loader for each: "
+                "dataset.loader(…)"
+            )
 
     def _check_workers(self, batches: Any, error: Exception) -> None:
         """Raise WorkerError if worker processes have died, after ending the others.
@@ -150,7 +180,7 @@ class RootLoader(DataLoader[TensorBatch]):
             worker.kill()
         for worker in workers:
             worker.join()
-            _remove_shared_memory(worker)
+            remove_shared_memory(worker.pid)
         batches._shutdown_workers()  # its queues and threads
         self._iterator = None  # the next pass starts new workers
         raise WorkerError(
@@ -165,8 +195,8 @@ class RootLoader(DataLoader[TensorBatch]):
         return f"worker {number} of {self.num_workers} (pid {worker.pid}) {how}; {place}"
 
 
-def _remove_shared_memory(worker: BaseProcess) -> None:
-    """Unlink what a process that was killed made for a batch and had no time to unlink."""
-    for path in Path("/dev/shm").glob(f"torch_{worker.pid}_*"):  # noqa: S108
+def remove_shared_memory(pid: int | None) -> None:
+    """Unlink what a process that is killed made for a batch and had no time to unlink."""
+    for path in Path("/dev/shm").glob(f"torch_{pid}_*"):  # noqa: S108
         with suppress(OSError):
             path.unlink()

@@ -25,6 +25,7 @@ from hepdata_adapters.common.transform.pipeline import chosen
 from hepdata_adapters.torch.convert import TensorBatch, Tensors
 
 Stage = Literal["train", "validation", "test"]
+HALF = torch.float16, torch.bfloat16
 PADDING_LABEL = -1  # of rows that only make ranks equal; the metrics pass over it
 UNDEFINED_AUC = ".*(No (negative|positive) samples in targets|one or more classes).*"
 
@@ -50,8 +51,11 @@ class Scorer(nn.Module):
 def outputs(raw: Tensor, task: Task) -> Tensor:
     """The output of a network as ``(n,)``, or ``(n, classes)`` for several classes.
 
+    Half precision is raised to float32: activations, losses and metrics are computed there.
     Raises ConfigError for a shape that does not fit the task.
     """
+    if raw.dtype in HALF:
+        raw = raw.float()
     if task == "multiclass":
         if raw.ndim != 2:
             raise ConfigError(f"a multiclass model must return (n, classes), not {raw.ndim}-d")
@@ -74,8 +78,12 @@ def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, task: Task) -> 
     """Sum of weight x loss over the sum of absolute weights, a scalar.
 
     Cross entropy for classes, squared error for regression. Negative weights stay negative;
-    padding rows have weight 0 and do not count.
+    padding rows have weight 0 and do not count. Computed in float32 at least, in float64 where
+    the targets need it, whatever the dtype of the network. Weights of any size are exact: only
+    their shares in the sum are rounded.
     """
+    if logits.dtype in HALF:
+        logits = logits.float()
     if task == "binary":
         losses = functional.binary_cross_entropy_with_logits(
             logits, label.to(logits.dtype), reduction="none"
@@ -83,10 +91,34 @@ def weighted_loss(logits: Tensor, label: Tensor, weight: Tensor, task: Task) -> 
     elif task == "multiclass":
         losses = functional.cross_entropy(logits, label, reduction="none")
     else:
-        losses = functional.mse_loss(logits, label.to(logits.dtype), reduction="none")
-    weight = weight.to(losses.dtype)
-    tiny = torch.finfo(losses.dtype).tiny
-    return (losses * weight).sum() / weight.abs().sum().clamp(min=tiny)
+        losses = (logits.to(target_dtype(logits, label)) - label).square()
+    return (losses * shares(weight).to(losses.dtype)).sum()
+
+
+def target_dtype(values: Tensor, label: Tensor) -> torch.dtype:
+    """The dtype in which outputs and targets of a regression are compared: both are exact in it.
+
+    >>> target_dtype(torch.zeros(1), torch.zeros(1, dtype=torch.int64))
+    torch.float64
+    """
+    narrow = label.dtype in HALF or label.dtype.itemsize < 4
+    held = torch.float32 if narrow or label.dtype == torch.float32 else torch.float64
+    return torch.promote_types(values.dtype, held)
+
+
+def shares(weight: Tensor) -> Tensor:
+    """Each weight over the sum of their absolute values; zeros where all are zero.
+
+    >>> shares(torch.tensor([1e300, -3e300], dtype=torch.float64)).tolist()
+    [0.25, -0.75]
+    """
+    if not weight.is_floating_point() or weight.dtype in HALF:
+        weight = weight.double()
+    if not len(weight):
+        return weight
+    tiny = torch.finfo(weight.dtype).tiny
+    scaled = weight / weight.abs().max().clamp(min=tiny)  # so that no sum overflows
+    return scaled / scaled.abs().sum().clamp(min=tiny)
 
 
 def task_metrics(task: Task, num_classes: int) -> MetricCollection:
@@ -165,6 +197,7 @@ class EventModule(lightning.LightningModule):
     ) -> Tensor:
         logits = outputs(self.scorer.net(chosen(batch, self.inputs)), self.task)
         label = batch["label"]
+        _refuse_rounded(batch)
         check_classes(label, self.task, self.num_classes)
         loss = weighted_loss(logits, label, batch["weight"], self.task)
         shown: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": len(label)}
@@ -172,8 +205,20 @@ class EventModule(lightning.LightningModule):
         if metrics is not None:
             scores, real = activate(logits.detach(), self.task), batch["event"][:, 0] >= 0
             if self.task == "regression":
-                metrics.update(scores[real], label[real])
+                wide = target_dtype(scores, label)
+                metrics.update(scores[real].to(wide), label[real].to(wide))
             else:
                 metrics.update(scores, label.masked_fill(~real, PADDING_LABEL))
             self.log_dict(metrics, prog_bar=True, **shown)
         return loss
+
+
+def _refuse_rounded(batch: TensorBatch) -> None:
+    """Raise ConfigError for labels or weights in half precision: they were rounded on the way."""
+    rounded = [name for name in ("label", "weight") if batch[name].dtype in HALF]
+    if rounded:
+        raise ConfigError(
+            f"{' and '.join(rounded)} of the batch came as {batch[rounded[0]].dtype}, rounded "
+            f"before the loss: Lightning's precisions '16-true' and 'bf16-true' do this to all "
+            f"floats; take precision='bf16-mixed', whose loss is computed from the exact values"
+        )

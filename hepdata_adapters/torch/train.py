@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from hepdata_adapters.common.config import RunConfig
 from hepdata_adapters.common.evaluate import evaluate_run
 from hepdata_adapters.common.progress import progress_bar
-from hepdata_adapters.common.training import EpochLog, Job, prepare_job
+from hepdata_adapters.common.training import EpochLog, Job, ledger_kept, prepare_job
 from hepdata_adapters.torch.datamodule import RootDataModule
 from hepdata_adapters.torch.models import build_model
 from hepdata_adapters.torch.module import UNDEFINED_AUC, EventModule
@@ -39,7 +39,8 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     console = job.console
     with progress_bar("training", shown=console.is_terminal, console=console) as report:
         log = EpochLog(job, report)
-        _train(job, module, data, log)
+        with ledger_kept(job.folder, lambda: data.ledger):
+            _train(job, module, data, log)
     return evaluate_run(load_run(folder), prepared, log.summary(), data.ledger)
 
 

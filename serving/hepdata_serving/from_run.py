@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import hepdata_adapters
 from hepdata_adapters.common.errors import ConfigError, FileError
-from hepdata_adapters.common.run import Run
+from hepdata_adapters.common.run import PROVENANCE, Run
 from hepdata_serving.answers import predict_events
 
 Kind = Literal["torchserve", "tfserving", "onnx"]
@@ -84,5 +84,18 @@ def _described(run: Run[Any]) -> dict[str, Any]:
             "hepdata_adapters": hepdata_adapters.__version__,
             framework: version(framework),
             "specs": run.specs.hash,
+            "provenance": _provenance(run.folder / PROVENANCE),
         },
     }
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise FileError(
+            f"not a run folder: it has no {PROVENANCE}", file=str(path.parent)
+        ) from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path} is corrupt") from None
+    return found

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 import math
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from hepdata_adapters.common.errors import ConfigError, nearest
 from hepdata_adapters.common.expressions.functions import FUNCTIONS, REDUCTIONS, arities, folded
-from hepdata_adapters.common.expressions.spelling import pythonic
+from hepdata_adapters.common.expressions.spelling import pythonic, without_slashes
 from hepdata_adapters.common.expressions.tree import (
     Branch,
     Call,
@@ -47,18 +47,19 @@ def tree_of(text: str, known: Collection[str]) -> tuple[Node, frozenset[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Python reads `1if x` and warns; it means nothing here
-            parsed = ast.parse(" ".join(pythonic(text).split()), mode="eval").body
+            written, members = without_slashes(text, known)
+            parsed = ast.parse(" ".join(pythonic(written).split()), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise ConfigError(f"expression {text[:200]!r} cannot be read") from None
-    reading = _Reading(text[:200], known)
+    reading = _Reading(text[:200], known, members)
     return reading.node(parsed, 0), frozenset(reading.names)
 
 
 class _Reading:
     """One pass over Python's tree; collects the names of branches."""
 
-    def __init__(self, text: str, known: Collection[str]) -> None:
-        self._text, self._known = text, known
+    def __init__(self, text: str, known: Collection[str], members: Mapping[str, str]) -> None:
+        self._text, self._known, self._members = text, known, members
         self.names: set[str] = set()
 
     def node(self, node: ast.expr, depth: int) -> Node:
@@ -114,6 +115,7 @@ class _Reading:
         if not isinstance(inner, ast.Name):
             raise self._refused(node)
         name = ".".join([inner.id, *reversed(parts)])
+        name = self._members.get(name, name)
         if name not in self._known:
             hint = nearest(name, self._known)
             raise ConfigError(f"expression {self._text!r}: no branch {name!r}{hint}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Collection
+
+from hepdata_adapters.common.errors import ConfigError
 
 _REPLACED = (
     (re.compile(r"TMath::"), ""),
@@ -28,6 +32,31 @@ def pythonic(text: str) -> str:
     for pattern, ours in _REPLACED:
         text = pattern.sub(ours, text)
     return _ternaries(text) if "?" in text else text
+
+
+def without_slashes(text: str, known: Collection[str]) -> tuple[str, dict[str, str]]:
+    """The text with a word for each branch whose name has slashes, and the branch of each word.
+
+    ``electron/pt`` without spaces is the member of a split object where there is one; to divide,
+    put spaces around the slash. Raises ConfigError where it could be both.
+
+    >>> without_slashes("electron/pt > 2 * pt", {"electron/pt", "pt"})
+    ('member_0_ > 2 * pt', {'member_0_': 'electron/pt'})
+    """
+    members: dict[str, str] = {}
+    for name in sorted((n for n in known if "/" in n and n in text), key=len, reverse=True):
+        pattern = rf"(?<![\w./]){re.escape(name)}(?![\w/]|\.\w|\s*\()"
+        if not re.search(pattern, text):
+            continue
+        if all(part in known for part in name.split("/")):
+            raise ConfigError(
+                f"expression {text[:200]!r}: {name!r} is a branch, and so is each of its parts: "
+                f"put spaces around the / to divide (the branch cannot be named here)"
+            )
+        word = next(w for i in itertools.count() if (w := f"member_{i}_") not in {*members, *known})
+        members[word] = name
+        text = re.sub(pattern, word, text)
+    return text, members
 
 
 def _ternaries(text: str) -> str:

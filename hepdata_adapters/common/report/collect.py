@@ -203,6 +203,8 @@ def _fill_scaled(
         weight = weight[kept]
         made = transform(block.columns)
     found.accepted[:] += np.bincount(block.group, minlength=len(found.groups))
+    for name, (kind, place) in transform.objects_counted.items():
+        found.ledger.add(kind, int(np.asarray(block.columns[name]).sum()), place)
     found.ledger.add_counts(made.counts, transform.counted)
     if transform.vector:
         _fill_vector(found, transform, made.arrays, block.group, weight)

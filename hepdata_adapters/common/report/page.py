@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from hepdata_adapters.common.report.sections import (
 )
 from hepdata_adapters.common.report.words import BINNING
 from hepdata_adapters.common.specs.compute import Progress
+from hepdata_adapters.common.writing import check_writable, write_whole
 
 SIDES = (
     "Left: the finite values of the training events by class, also those beyond a pad length. "
@@ -50,13 +50,9 @@ def write_report(
     events: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """`report` to a file, which is only ever a whole page."""
-    path = Path(path)
-    page = report(dataset, events, progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(page)
-    partial.replace(path)
+    """`report` to a file, which is only ever a whole page; FileError where it cannot be one."""
+    check_writable(Path(path))
+    write_whole(path, report(dataset, events, progress))
 
 
 def _page(dataset: Dataset, found: Collected) -> bytes:

@@ -65,7 +65,9 @@ def training_blocks(dataset: Dataset, wanted: list[int]) -> Iterator[Block]:
     for number, (file, left) in enumerate(zip(dataset.manifest.files, wanted, strict=True)):
         sample = config.samples[file.sample]
         own = [name for name in (sample.label, sample.weight.branch) if isinstance(name, str)]
-        names = [*dataset.transform.columns, *own, *deciding_branches(layout, file.sample)]
+        counted = dataset.transform.objects_counted
+        used_names = [*dataset.transform.columns, *counted]
+        names = [*used_names, *own, *deciding_branches(layout, file.sample)]
         counts = dataset.specs.counts(number, "train").tolist()
         with Source(names) as source:
             for unit, events in enumerate(counts):
@@ -82,7 +84,7 @@ def training_blocks(dataset: Dataset, wanted: list[int]) -> Iterator[Block]:
                     group = labels_of(sample, layout.task, file, columns, rows, start, whole)
                 group = np.minimum(group, MAX_GROUPS - 1)
                 weight = weights_of(sample, file, columns, rows, start)
-                used = {name: columns[name] for name in dataset.transform.columns}
+                used = {name: columns[name] for name in used_names}
                 for first in range(0, len(rows), BLOCK):
                     part = slice(first, first + BLOCK)
                     yield Block(take_all(used, rows[part]), group[part], weight[part])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.columns import Jagged
 from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.features import ResolvedFeature
+from hepdata_adapters.common.features import Drop, ResolvedFeature
 from hepdata_adapters.common.report import words
 from hepdata_adapters.common.report.collect import VECTOR, Collected, Place, features_of
 from hepdata_adapters.common.report.correlation import largest
@@ -35,7 +35,7 @@ def feature_section(dataset: Dataset, found: Collected, branch: str, anchor: str
     for (place, name), feature in features_of(dataset.transform).items():
         if name == branch:
             pictures.append(_scaled(found, (place, name), feature))
-            uses.append(_use(place, feature, found.scaled[place, name], stats.lengths))
+            uses.append(_use(dataset, place, feature, found.scaled[place, name]))
     uses += [
         element("p", f"Input {name}: {words.image(made)}.")
         for name, made in dataset.transform.inputs.items()
@@ -101,9 +101,14 @@ def inputs_section(dataset: Dataset, found: Collected) -> Iterator[Element]:
         text = f"{number(objects.mean)} objects an event, each with {', '.join(made.branches)}."
         if isinstance(made, SetTransform):
             cut = "cut" if made.overflow == "truncate" else "refused"
+            dropped = _dropped(dataset, Drop(made.branches[0], made.length))
+            more = (
+                f"{percent(words.longer(objects, made.length))} of events have more and are {cut}"
+                if dropped is None
+                else f"events with more are {words.left_out(*dropped)}"
+            )
             text += (
-                f" The first {made.length} are kept; {percent(words.longer(objects, made.length))} "
-                f"of events have more and are {cut}, "
+                f" The first {made.length} are kept; {more}, "
                 f"{percent(words.padding(objects, made.length))} of the places are padding."
             )
         yield element("p", text)
@@ -180,16 +185,22 @@ def _raw_facts(dataset: Dataset, branch: str, stats: BranchStatistics) -> Elemen
     return facts(rows)
 
 
-def _use(
-    place: str, feature: FeatureTransform, found: Distribution, lengths: Lengths | None
-) -> Element:
+def _dropped(dataset: Dataset, drop: Drop) -> tuple[int, int] | None:
+    """The events that a policy leaves out, and all; None where it is not the policy."""
+    return dataset.specs.left_out(str(drop)) if drop in dataset.layout.drops else None
+
+
+def _use(dataset: Dataset, place: str, feature: FeatureTransform, found: Distribution) -> Element:
+    lengths = dataset.specs.branches[feature.branch].lengths
+    bad = _dropped(dataset, Drop(feature.branch))
     rows: list[tuple[str, Child]] = [
         (f"in {place}", element("code", words.scaling(feature))),
         ("clip", words.clip(feature)),
-        ("missing", words.missing(feature, masked=place == VECTOR)),
+        ("missing", words.missing(feature, masked=place == VECTOR, dropped=bad)),
     ]
     if place == VECTOR:
-        rows.append(("columns", words.width(feature, lengths)))
+        long = _dropped(dataset, Drop(feature.branch, feature.width))
+        rows.append(("columns", words.width(feature, lengths, long)))
     if found.count:
         rows += [
             ("real values", f"{found.count:,}"),

@@ -85,11 +85,29 @@ def clip(feature: FeatureTransform) -> str:
     return f"to at least {number(low)}" if high is None else f"to {number(low)} … {number(high)}"
 
 
-def missing(feature: FeatureTransform, *, masked: bool) -> str:
-    """What NaN and infinity become. masked: whether the mask tells of it."""
+def left_out(events: int, every: int) -> str:
+    """How many events a policy leaves out.
+
+    >>> left_out(60, 600)
+    'left out: 60 of 600 selected events (10.0 %)'
+    """
+    share = f" ({percent(events / every)})" if every else ""
+    return f"left out: {events:,} of {every:,} selected events{share}"
+
+
+def missing(
+    feature: FeatureTransform, *, masked: bool, dropped: tuple[int, int] | None = None
+) -> str:
+    """What NaN and infinity become. masked: whether the mask tells of it.
+
+    dropped: the events that are left out because of them, and all, where that is the policy.
+    """
     outside = ", values outside of the domain" if feature.function is not None else ""
     if not feature.may_miss:
         return "cannot be missing"
+    if dropped is not None:
+        rest = "; values outside of the domain: an error" if outside else ""
+        return f"events with NaN or infinity are {left_out(*dropped)}{rest}"
     if feature.missing is None:
         return f"NaN, infinity{outside}: an error"
     text = (
@@ -99,8 +117,12 @@ def missing(feature: FeatureTransform, *, masked: bool) -> str:
     return f"{text}, with an indicator column" if feature.indicator else text
 
 
-def width(feature: FeatureTransform, lengths: Lengths | None) -> str:
+def width(
+    feature: FeatureTransform, lengths: Lengths | None, dropped: tuple[int, int] | None = None
+) -> str:
     """The columns of ``x``, and what becomes of shorter and longer events.
+
+    dropped: longer events that are left out, and all, where that is the policy.
 
     >>> jets = FeatureTransform(branch="pt", kind="jagged", dtype="float32", width=2)
     >>> width(jets, Lengths(counts={1: 3, 4: 1}))
@@ -112,9 +134,11 @@ def width(feature: FeatureTransform, lengths: Lengths | None) -> str:
     if feature.kind != "jagged" or lengths is None:
         return columns
     cut = "cut" if feature.overflow == "truncate" else "refused"
+    long = f"{percent(longer(lengths, feature.width))} of events are longer and {cut}"
+    if dropped is not None:
+        long = f"longer events are {left_out(*dropped)}"
     return (
-        f"{columns}; {percent(longer(lengths, feature.width))} of events are longer and {cut}, "
-        f"{percent(padding(lengths, feature.width))} of the places are padding "
+        f"{columns}; {long}, {percent(padding(lengths, feature.width))} of the places are padding "
         f"({number(feature.pad)})"
     )
 

@@ -12,6 +12,7 @@ from hepdata_adapters.common.config import DatasetConfig, Sample, Split
 from hepdata_adapters.common.features import Layout
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.specs.census import Census
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.split import SplitName, split_of_file
 
@@ -21,35 +22,53 @@ StatisticsOf = Literal["events", "weights", "classes"]
 class FileRecord(Sparse):
     """A file of the manifest the specs were made from.
 
-    units: boundaries of the entry ranges. counts: events of each split in each unit, those that
-    pass the selection. dropped: events that each of the binding's drops leaves out. weighting:
-    what weighs its events in the statistics, empty if they all weigh the same. missing: events
-    with NaN or infinity by branch, those of all splits. highest: the label branch's highest value
-    in each split (see `specs.missing`).
+    content: digest of what the tree holds. size, state: of this copy, for those who want to know
+    what was read; see `Content`. units: boundaries of the entry ranges. counts: events of each
+    split in each unit, those that pass the selection. dropped: events that each of the binding's
+    drops leaves out; refused: those that each would leave out without the others. weighting: what
+    weighs its events in the statistics, empty if they all weigh the same. target: label and weight
+    of its events, which the census counts by. distinct: how many events tell apart by identity.
+    missing: events with NaN or infinity by branch, those of all splits (see `specs.missing`).
     """
 
-    optional = ("dropped", "weighting", "missing", "highest")
+    optional = ("dropped", "refused", "weighting", "target", "census", "distinct", "missing")
 
     url: str
     tree: str
     uuid: str
+    content: str
+    size: int = Field(ge=0)
+    state: str
     entries: int = Field(ge=0)
     units: tuple[int, ...]
     counts: dict[SplitName, tuple[int, ...]] = Field(default={})
     dropped: tuple[int, ...] = ()
     selection: str = ""
+    refused: tuple[int, ...] = ()
     weighting: str = ""
+    target: str = ""
+    census: Census = Field(default={})
+    distinct: int | None = Field(default=None, ge=0)
     missing: dict[str, int] = Field(default={})
-    highest: dict[SplitName, int] = Field(default={})
+
+    def counted_as(self, other: FileRecord) -> FileRecord:
+        """This file with all that was counted in the other one, which is the same file."""
+        counted = ("counts", "dropped", "refused", "target", "census", "distinct", "missing")
+        return self.model_copy(update={name: getattr(other, name) for name in counted})
+
+    @property
+    def label(self) -> str | None:
+        """The label branch that the census is by, or the number that stands for it."""
+        return json.loads(self.target)[0] if self.target else None
 
     def key(self) -> tuple[str, str, int, tuple[int, ...]]:
-        """What must agree; the URL may change when a file is moved."""
-        return (self.uuid, self.tree, self.entries, self.units)
+        """What must agree; URL and state change when a file is moved or copied."""
+        return (self.content, self.tree, self.entries, self.units)
 
     @property
     def place(self) -> tuple[str, str]:
-        """What no two files of a dataset have in common: the UUID, and the tree."""
-        return (self.uuid, self.tree)
+        """What no two files with events of a dataset have in common."""
+        return (self.content, self.tree)
 
 
 class Binding(Sparse):
@@ -78,10 +97,14 @@ class Binding(Sparse):
                 url=file.url,
                 tree=file.tree,
                 uuid=file.uuid,
+                content=file.content.digest,
+                size=file.content.size,
+                state=file.content.state,
                 entries=file.entries,
                 units=tuple(file.units.tolist()),
                 selection=config.samples[file.sample].selection or "",
                 weighting=_weighting(config.statistics, config.samples[file.sample]),
+                target=_target(config.samples[file.sample]),
             )
             for file in manifest.files
         )
@@ -97,7 +120,7 @@ class Binding(Sparse):
         )
 
     def hash(self) -> str:
-        """SHA-256 over file UUIDs, trees, entries and units, the split and the branches."""
+        """SHA-256 over the contents, trees, entries and units, the split and the branches."""
         document: dict[str, Any] = {
             "files": [list(file.key()) for file in self.files],
             "split": self.split.model_dump(mode="json"),
@@ -111,6 +134,10 @@ class Binding(Sparse):
                 document[f"{name}s"] = [getattr(file, name) for file in self.files]
         written = self.model_dump(mode="json", include=set(self.optional))
         return digest(document | written)
+
+    def same_targets(self, wanted: Binding) -> bool:
+        """Whether the events were counted by these labels and weights."""
+        return [file.target for file in self.files] == [file.target for file in wanted.files]
 
     def differences(self, wanted: Binding) -> list[str]:
         """What keeps these specs from being those of the wanted data, in words; the files first."""
@@ -138,18 +165,26 @@ def file_differences(old: Sequence[FileRecord], new: Sequence[FileRecord]) -> li
     """Files that were added, are gone or have changed, in words; their order does not matter."""
     before = {file.place: file for file in old}
     after = {file.place: file for file in new}
-    found = [f"{after[place].url} was added" for place in after if place not in before]
-    found += [f"{before[place].url} is gone" for place in before if place not in after]
-    for place in after:
+    gone = {(f.url, f.tree): f for place, f in before.items() if place not in after}
+    found: list[str] = []
+    for place, file in after.items():
         if place in before:
-            found += _changes(before[place], after[place])
-    return found
+            found += _changes(before[place], file)
+        elif was := gone.pop((file.url, file.tree), None):
+            found.append(_rewritten(was, file))
+        else:
+            found.append(f"{file.url} was added")
+    return found + [f"{file.url} is gone" for file in gone.values()]
+
+
+def _rewritten(old: FileRecord, new: FileRecord) -> str:
+    if new.entries != old.entries:
+        return f"{new.url} has {new.entries} entries, had {old.entries}"
+    return f"{new.url} was written again, its content is another"
 
 
 def _changes(old: FileRecord, new: FileRecord) -> Iterator[str]:
-    if new.entries != old.entries:
-        yield f"{new.url} has {new.entries} entries, had {old.entries}"
-    elif new.key() != old.key():
+    if new.key() != old.key():
         yield f"{new.url} has other clusters"
     elif new.selection != old.selection:
         now, then = new.selection or "none", old.selection or "none"
@@ -187,3 +222,9 @@ def _weighting(statistics: StatisticsOf, sample: Sample) -> str:
     if statistics == "weights":
         return json.dumps(sample.weight.model_dump(mode="json", exclude_none=True))
     return f"label {sample.label}" if statistics == "classes" else ""
+
+
+def _target(sample: Sample) -> str:
+    """What the census of a sample's events is by."""
+    label = sample.label if isinstance(sample.label, str | None) else f"{sample.label:g}"
+    return json.dumps([label, sample.weight.branch])

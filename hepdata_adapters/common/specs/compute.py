@@ -11,23 +11,28 @@ from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.derive import scan
 from hepdata_adapters.common.errors import ConfigError, DataError, SpecsError
 from hepdata_adapters.common.features import Layout, manifest_branch, resolve
+from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.normalise import normalised
+from hepdata_adapters.common.same_events import check_identity
 from hepdata_adapters.common.specs.binding import Binding
 from hepdata_adapters.common.specs.merge import combined, merged_classes
-from hepdata_adapters.common.specs.missing import highest, summed
 from hepdata_adapters.common.specs.model import ClassStatistics, Sampled, Specs
 from hepdata_adapters.common.specs.parallel import Workers, summaries_of
 from hepdata_adapters.common.specs.parts import (
     Part,
     Summary,
+    census_identity,
     chosen_units,
     file_branches,
+    joined,
     parts_of,
     summary_of,
 )
+from hepdata_adapters.common.specs.separation import Shapes, merged_shapes
 from hepdata_adapters.common.specs.statistics import empty
-from hepdata_adapters.common.split import SPLITS, SplitName
+from hepdata_adapters.common.split import SPLITS
+from hepdata_adapters.common.writing import Cache
 
 __all__ = [
     "Progress", "binding_of", "cache_folder", "cached_specs", "compute_specs", "file_branches",
@@ -79,6 +84,7 @@ def specs_of(
 ) -> Specs:
     """`compute_specs` for a manifest that is there already."""
     specs = partial_specs(config, manifest, layout, progress, workers=workers, fraction=fraction)
+    check_identity(config.split, specs)
     if specs.events("train") == 0:
         raise DataError(f"the training split is empty ({specs.summary()}): {_why_empty(specs)}")
     if specs.sampled and not specs.sampled.events:
@@ -129,34 +135,42 @@ def partial_specs(
         raise ConfigError("statistics: classes needs labels that are classes")
     binding = binding_of(config, manifest, layout)
     if config.statistics == "weights":  # only then does the size of a weight matter here
-        config = normalised(config, manifest, cache_folder())
+        config = normalised(config, manifest, Cache(cache_folder()))
     classes: dict[str, ClassStatistics] = {}
-    counted: list[list[tuple[int, ...]]] = [[] for _ in manifest.files]
-    missing: list[dict[str, int]] = [{} for _ in manifest.files]
-    labels: list[dict[SplitName, int]] = [{} for _ in manifest.files]
+    found_in = [Summary(counts=()) for _ in manifest.files]
+    shapes: Shapes = {}
     parts = parts_of(config, manifest, layout, fraction)
     for part, summary in _summarised(parts, workers, progress, manifest.entries):
-        counted[part.number] += summary.counts
-        missing[part.number] = summed(missing[part.number], summary.missing)
-        labels[part.number] = highest(labels[part.number], summary.highest)
         classes = merged_classes(classes, summary.classes, part.file.url)
+        shapes = merged_shapes(shapes, summary.shapes)
+        small = summary.model_copy(update={"classes": {}, "shapes": {}})
+        found_in[part.number] = joined(found_in[part.number], small)
+    identity = census_identity(config, manifest, layout)
     records = tuple(
         record.model_copy(
             update={
                 "counts": {
-                    name: tuple(unit[code] for unit in found) for code, name in enumerate(SPLITS)
+                    name: tuple(unit[code] for unit in found.counts)
+                    for code, name in enumerate(SPLITS)
                 },
                 "dropped": tuple(
-                    sum(unit[len(SPLITS) + drop] for unit in found)
-                    for drop in range(len(layout.drops))
+                    sum(unit[len(SPLITS) + number] for unit in found.counts)
+                    for number in range(len(layout.drops))
                 ),
-                "missing": missing[number],
-                "highest": labels[number],
+                "refused": found.refused if any(found.refused) else (),
+                "census": found.census,
+                "distinct": found.identities.distinct if identity else None,
+                "missing": found.missing,
             }
         )
-        for number, (record, found) in enumerate(zip(binding.files, counted, strict=True))
+        for record, found in zip(binding.files, found_in, strict=True)
     )
     binding = binding.model_copy(update={"files": records})
+    seen = [
+        one._replace(file=number)
+        for number, found in enumerate(found_in)
+        for one in found.identities.seen
+    ]
     sampled = None
     if fraction < 1.0:
         chosen = [chosen_units(file, fraction, config.split.seed) for file in manifest.files]
@@ -167,7 +181,7 @@ def partial_specs(
             of=sum(len(units) for units in chosen),
             events=sum(found.events for found in classes.values()),
         )
-    return combined(binding, classes, sampled)
+    return combined(binding, classes, sampled, seen, shapes)
 
 
 def _summarised(
@@ -200,34 +214,35 @@ def cached_specs(
     config: DatasetConfig,
     manifest: Manifest,
     layout: Layout,
-    folder: Path | None = None,
+    cache: Cache,
     progress: Progress | None = None,
 ) -> Specs:
     """The specs of a config: from ``config.specs`` if given, else from the cache, else made now.
 
-    The cache file is named by the hash of the data, so it cannot go stale.
+    The cache file is named by the data as they are here: content, and modification time or ETag.
     Raises SpecsError if ``config.specs`` belongs to other data.
     """
     wanted = binding_of(config, manifest, layout)
     if config.specs:
         specs = Specs.load(config.specs)
         specs.verify(wanted, f"specs {config.specs}")
-        return specs
-    path = (folder or cache_folder()) / f"specs-{wanted.hash()[:16]}.json"
+        return specs.read_here(wanted)
+    name = f"specs-{digest([wanted.hash(), manifest.here])[:16]}.json"
     # the cache is ours: a file that is damaged or of another version is made anew, not used
     with suppress(SpecsError):
-        specs = Specs.load(path)
-        specs.verify(wanted, f"specs {path}")
-        return specs
+        specs = Specs.load(cache.path(name))
+        specs.verify(wanted, f"specs {name}")
+        if specs.binding.same_targets(wanted):
+            return specs.read_here(wanted)
     specs = specs_of(config, manifest, layout, progress)
-    specs.save(path)
+    cache.keep(name, specs.save)
     return specs
 
 
 def cache_folder() -> Path:
-    """Where specs are kept between runs; ``HEPDATA_CACHE`` moves it."""
-    if "HEPDATA_CACHE" in os.environ:
-        return Path(os.environ["HEPDATA_CACHE"])
+    """Where specs are kept between runs; ``HEPDATA_CACHE`` moves it, unless it is empty."""
+    if named := os.environ.get("HEPDATA_CACHE"):
+        return Path(named)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("hepdata-adapters"))

@@ -66,7 +66,11 @@ class Comparison:
 def compare(before: Specs, after: Specs) -> Comparison:
     """The drift of each branch from one data set to another, by their specs."""
     one, other = before.branches, after.branches
-    drifts = [drift_of(name, one[name], other[name]) for name in one if name in other]
+    drifts = [
+        drift_of(name, one[name], other[name], _missing(before, name), _missing(after, name))
+        for name in one
+        if name in other
+    ]
     return Comparison(
         drifts=tuple(sorted(drifts, key=lambda found: -found.drift)),
         only_before=tuple(name for name in one if name not in other),
@@ -74,8 +78,23 @@ def compare(before: Specs, after: Specs) -> Comparison:
     )
 
 
-def drift_of(name: str, before: BranchStatistics, after: BranchStatistics) -> Drift:
+def _missing(specs: Specs, name: str) -> float:
+    """The part of the values that is NaN or infinite; of the events, where these are left out."""
+    refused, every = specs.left_out(f"NaN or infinity in {name}")
+    return refused / every if refused else specs.branches[name].nan_share
+
+
+def drift_of(
+    name: str,
+    before: BranchStatistics,
+    after: BranchStatistics,
+    missing_before: float | None = None,
+    missing_after: float | None = None,
+) -> Drift:
     """The drift of one branch.
+
+    missing_before, missing_after: the parts that are NaN or infinite, where the statistics do not
+    hold them.
 
     The p-value counts the values of one event as one, as they may be alike, and takes off what
     the sketches may be wrong by: many events must not turn rounding into drift.
@@ -86,13 +105,14 @@ def drift_of(name: str, before: BranchStatistics, after: BranchStatistics) -> Dr
     if before.lengths is not None and after.lengths is not None:
         lengths_distance = length_distance(before.lengths, after.lengths)
         lengths = ks_p_value(lengths_distance, before.lengths.events, after.lengths.events)
+    sides = _side(before, missing_before), _side(after, missing_after)
     return Drift(
         branch=name,
-        before=_side(before),
-        after=_side(after),
+        before=sides[0],
+        after=sides[1],
         distance=distance,
         lengths_distance=lengths_distance,
-        nan_distance=abs(before.nan_share - after.nan_share),
+        nan_distance=abs(sides[0].nan_share - sides[1].nan_share),
         p_value=min(values, lengths),
     )
 
@@ -146,13 +166,13 @@ def ks_p_value(distance: float, n: float, m: float) -> float:
     return min(max(2 * math.fsum(terms), 0.0), 1.0)
 
 
-def _side(statistics: BranchStatistics) -> Side:
+def _side(statistics: BranchStatistics, missing: float | None) -> Side:
     return Side(
         count=statistics.count,
         mean=statistics.mean,
         std=statistics.std,
         quantiles=statistics.quantiles,
-        nan_share=statistics.nan_share,
+        nan_share=statistics.nan_share if missing is None else missing,
         lengths=None if statistics.lengths is None else statistics.lengths.mean,
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 
 from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.specs.binding import Binding
+from hepdata_adapters.common.specs.identities import Seen, of_files
 from hepdata_adapters.common.specs.model import ClassStatistics, Sampled, Specs
+from hepdata_adapters.common.specs.separation import Shapes, merged_shapes
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 
 ALL = ""  # the class of all events, where the statistics are not those of classes
@@ -26,7 +28,11 @@ def merge_specs(parts: Sequence[Specs]) -> Specs:
 
 
 def combined(
-    binding: Binding, classes: Mapping[str, ClassStatistics], sampled: Sampled | None
+    binding: Binding,
+    classes: Mapping[str, ClassStatistics],
+    sampled: Sampled | None,
+    seen: Iterable[Seen] = (),
+    shapes: Shapes | None = None,
 ) -> Specs:
     """Specs of a pass. classes: statistics by label, or those of all events under `ALL`."""
     if binding.statistics == "classes":
@@ -35,8 +41,15 @@ def combined(
     else:
         ordered = {}
         branches = dict(classes[ALL].branches) if ALL in classes else {}
+    numbers = {number: number for number in range(len(binding.files))}
     return Specs(
-        hash=binding.hash(), binding=binding, branches=branches, classes=ordered, sampled=sampled
+        hash=binding.hash(),
+        binding=binding,
+        branches=branches,
+        classes=ordered,
+        sampled=sampled,
+        identities=of_files(seen, numbers, sum(file.entries for file in binding.files)),
+        shapes=shapes or {},
     )
 
 
@@ -97,7 +110,10 @@ def _pair(one: Specs, other: Specs) -> Specs:
         classes = merged_classes(_classes(one), _classes(other))
     except DataError as error:
         raise SpecsError(f"specs do not merge: {error}") from None
-    return combined(binding, classes, _sampled(one.sampled, other.sampled))
+    shift = len(first.files)
+    seen = [*one.identities, *(s._replace(file=s.file + shift) for s in other.identities)]
+    sampled = _sampled(one.sampled, other.sampled)
+    return combined(binding, classes, sampled, seen, merged_shapes(one.shapes, other.shapes))
 
 
 def _classes(specs: Specs) -> Mapping[str, ClassStatistics]:

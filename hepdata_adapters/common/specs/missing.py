@@ -1,24 +1,18 @@
-"""What is known of all events, whatever their split: missing values, and the highest class.
+"""In which events values are missing, whatever their split.
 
-Statistics come from training events alone. That a value is missing elsewhere (NaN or infinity),
-or that there is a class that no training event has, decides no number of the transform, but what
-has to be settled before a training begins, not after it.
+Statistics come from training events alone. That a value is missing elsewhere (NaN or infinity)
+decides no number of the transform, but what has to be settled before a training begins.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.columns import Column, Jagged
-from hepdata_adapters.common.config import Sample
-from hepdata_adapters.common.split import SPLITS, SplitName
-
-_Name = TypeVar("_Name", bound=str)
 
 
 def missing_events(
@@ -32,31 +26,6 @@ def missing_events(
     """
     found = {name: _events(columns[name], rows) for name in names}
     return {name: events for name, events in found.items() if events}
-
-
-def highest_classes(
-    sample: Sample, columns: Mapping[str, Column], codes: NDArray[np.int64]
-) -> dict[SplitName, int]:
-    """The highest label of the events of each split, where the labels are those of a branch.
-
-    codes: the split of each event, see `member_codes`. What is no number is left out.
-    """
-    if not isinstance(sample.label, str):
-        return {}
-    column = columns[sample.label]
-    labels = (column.content if isinstance(column, Jagged) else column).astype(np.float64)
-    found: dict[SplitName, int] = {}
-    for code, name in enumerate(SPLITS):
-        own = labels[(codes == code) & np.isfinite(labels)]
-        if len(own):
-            found[name] = int(min(own.max(), 2**53))
-    return found
-
-
-def highest(one: Mapping[_Name, int], other: Mapping[_Name, int]) -> dict[_Name, int]:
-    """The larger of both, for each name."""
-    return {name: max(found[name] for found in (one, other) if name in found)
-            for name in {**one, **other}}  # fmt: skip
 
 
 def summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hepdata_adapters.common.errors import DataError, SpecsError
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.specs.binding import Binding, FileRecord
+from hepdata_adapters.common.specs.identities import Seen
+from hepdata_adapters.common.specs.possible import impossible
+from hepdata_adapters.common.specs.separation import Shapes
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 from hepdata_adapters.common.split import SPLITS, SplitName
+from hepdata_adapters.common.writing import write_whole
 
 __all__ = ["Binding", "ClassStatistics", "FileRecord", "Sampled", "Specs"]
+
+SHOWN = 5
+"""Faults that an error names."""
 
 
 class ClassStatistics(BaseModel):
@@ -67,25 +74,29 @@ class Specs(Sparse):
 
     Small JSON, reusable as long as the data is the same; see `verify`. classes: the statistics of
     each class by its label, where all classes weigh the same in ``branches``. sampled: how much
-    was read, if not all.
+    was read, if not all. identities: a sample of those of the events, for `identities.repeats`.
+    shapes: coarse distributions of the features by class.
     """
 
-    optional = ("classes", "sampled")
+    optional = ("classes", "sampled", "identities", "shapes")
 
     format: Literal["hepdata-specs"] = "hepdata-specs"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     hash: str
     binding: Binding
     branches: dict[str, BranchStatistics]
     classes: dict[str, ClassStatistics] = Field(default={})
     sampled: Sampled | None = None
+    identities: tuple[Seen, ...] = ()
+    shapes: Shapes = Field(default={})
     checksum: str = ""
 
     @classmethod
     def load(cls, path: str | Path) -> Specs:
         """Read a specs file.
 
-        Raises SpecsError if it is missing, not valid JSON of this version, or was edited.
+        Raises SpecsError if it is missing, not valid JSON of this version, was edited, or holds
+        counts that no data can have.
         """
         path = Path(path)
         try:
@@ -109,20 +120,21 @@ class Specs(Sparse):
             raise SpecsError(
                 f"specs file {path} is corrupt: no statistics of {sorted(missing)[0]!r}"
             )
+        faults = list(islice(impossible(specs), SHOWN))
+        if faults:
+            raise SpecsError(
+                f"specs file {path} is corrupt: no data can have given {'; '.join(faults)}. "
+                f"Make new ones with: hepdata-adapters specs CONFIG -o FILE"
+            )
         return specs.model_copy(update={"checksum": ""})  # belongs to the file
 
     def save(self, path: str | Path) -> None:
-        """Write atomically; an existing file stays whole until the new one is complete."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write atomically; an existing file stays whole until the new one is complete.
+
+        Raises FileError where it cannot be written.
+        """
         document = self.model_dump(mode="json") | {"checksum": self._checksum()}
-        text = json.dumps(document, separators=(",", ":")) + "\n"
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
+        write_whole(path, json.dumps(document, separators=(",", ":")) + "\n")
 
     def _checksum(self) -> str:
         """SHA-256 over everything else: a changed mean must not go unnoticed."""
@@ -143,6 +155,17 @@ class Specs(Sparse):
                 f"Make new ones with: hepdata-adapters specs CONFIG -o FILE"
             )
 
+    def read_here(self, wanted: Binding) -> Specs:
+        """The same specs, whose files have the names and states of the wanted data.
+
+        They may have been made from copies elsewhere, by somebody else.
+        """
+        files = tuple(
+            made.model_copy(update={"url": here.url, "state": here.state})
+            for made, here in zip(self.binding.files, wanted.files, strict=True)
+        )
+        return self.model_copy(update={"binding": self.binding.model_copy(update={"files": files})})
+
     def counts(self, file: int, split: SplitName | None) -> NDArray[np.int64]:
         """Events of a split (or all) in each unit of a file, ``(units,)`` int64."""
         record = self.binding.files[file]
@@ -154,6 +177,20 @@ class Specs(Sparse):
     def events(self, split: SplitName | None = None) -> int:
         """Events of a split (or all) over all files."""
         return sum(int(self.counts(i, split).sum()) for i in range(len(self.binding.files)))
+
+    def left_out(self, reason: str) -> tuple[int, int]:
+        """Events that a drop of the binding refuses, and all that the selections let pass.
+
+        (0, all) for a reason that is none of its drops.
+        """
+        drops, files = self.binding.drops, self.binding.files
+        every = self.events() + sum(sum(file.dropped) for file in files)
+        if reason not in drops:
+            return 0, every
+        number = drops.index(reason)
+        # older specs know of each event only the first drop that refused it
+        counts = [file.refused or file.dropped for file in files]
+        return sum(found[number] for found in counts if found), every
 
     def summary(self) -> str:
         """One line: files, events and how they are split."""

@@ -22,6 +22,8 @@ from hepdata_adapters.common.errors import (
     MissingExtraError,
     WorkerError,
 )
+from hepdata_adapters.common.machine import check_processes
+from hepdata_adapters.common.parent import end_with_parent
 from hepdata_adapters.common.specs.parts import Part, Summary, summary_of
 
 PARTS_AHEAD = 4  # of each worker: sent out, or done and waiting for an earlier one
@@ -42,6 +44,7 @@ class Workers:
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise ConfigError(f"processes is a whole number from 1, not {self.processes}")
+        check_processes("processes", self.processes)
         if self.dask is not None and self.processes > 1:
             raise ConfigError("processes and dask exclude each other")
 
@@ -134,7 +137,7 @@ def _executor(workers: Workers) -> Iterator[tuple[Executor, int]]:
         return
     # not fork: clients of remote files have threads, which a fork does not copy
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers.processes, mp_context=context)
+    pool = ProcessPoolExecutor(workers.processes, mp_context=context, initializer=end_with_parent)
     try:
         yield pool, workers.processes
     finally:

@@ -9,30 +9,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from hepdata_adapters.common.columns import Columns, take
-from hepdata_adapters.common.config import DatasetConfig
+from hepdata_adapters.common.config import DatasetConfig, Split
 from hepdata_adapters.common.errors import DataError
 from hepdata_adapters.common.features import Layout, manifest_branch
 from hepdata_adapters.common.hashing import key
 from hepdata_adapters.common.manifest import FileInfo, Manifest
-from hepdata_adapters.common.membership import DROPPED, deciding_branches, member_codes
+from hepdata_adapters.common.membership import (
+    DROPPED,
+    deciding_branches,
+    member_codes,
+    refused_events,
+)
 from hepdata_adapters.common.schema import Branch
 from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.specs.census import Census, added, census_of, class_names
+from hepdata_adapters.common.specs.identities import Identities, identities_of, sample_limit
 from hepdata_adapters.common.specs.merge import ALL, merged_classes
-from hepdata_adapters.common.specs.missing import (
-    highest,
-    highest_classes,
-    missing_events,
-    summed,
-)
+from hepdata_adapters.common.specs.missing import missing_events, summed
 from hepdata_adapters.common.specs.model import ClassStatistics
+from hepdata_adapters.common.specs.separation import Drawn, Shapes, merged_shapes
 from hepdata_adapters.common.specs.statistics import summarize
-from hepdata_adapters.common.split import SPLITS, SplitName
+from hepdata_adapters.common.split import SPLITS, identity_branches
 from hepdata_adapters.common.targets import labels_of, weights_of
 
 PART_ENTRIES = 2**18
@@ -44,7 +48,8 @@ class Part:
     """Units ``first`` to ``stop`` of a file, and what to learn from them.
 
     number: of the file in the manifest. branches: those to summarise. chosen: ``(stop - first,)``
-    bool, the units whose values are read; in the others events are only counted.
+    bool, the units whose values are read; in the others events are only counted. identity: the
+    branches that tell events apart. limit: of the hashes of identities that are kept.
     """
 
     config: DatasetConfig
@@ -55,6 +60,8 @@ class Part:
     first: int
     stop: int
     chosen: NDArray[np.bool_]
+    identity: tuple[str, ...] = ()
+    limit: int = 0
 
     @property
     def entries(self) -> int:
@@ -65,17 +72,21 @@ class Summary(BaseModel):
     """What a part gave: small, and JSON between processes.
 
     counts: events of each split in each unit, then those that each of the layout's drops leaves
-    out, ``(units, splits + drops)``. classes: statistics by label,
-    or under `ALL`. missing: events with NaN or infinity in a branch, of all splits. highest:
-    the highest label of each split.
+    out, ``(units, splits + drops)``. refused: events that each drop would leave out, whichever
+    comes first. classes: statistics by label, or under `ALL`. missing: events with NaN or infinity
+    in a branch, of all splits. census, identities: see there. shapes: of the features by class,
+    see `separation`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     counts: tuple[tuple[int, ...], ...]
+    refused: tuple[int, ...] = ()
     classes: dict[str, ClassStatistics] = {}
     missing: dict[str, int] = {}
-    highest: dict[SplitName, int] = {}
+    census: Census = {}
+    identities: Identities = Identities()
+    shapes: Shapes = {}
 
 
 def parts_of(
@@ -93,13 +104,25 @@ def parts_of(
     small = config.model_copy(
         update={"samples": tuple(s.model_copy(update={"files": (s.name,)}) for s in config.samples)}
     )
+    identity = census_identity(config, manifest, layout)
+    limit = sample_limit(manifest.entries)
     for number, file in enumerate(manifest.files):
         branches = tuple(file_branches(config, manifest, layout, file))
         chosen = chosen_units(file, fraction, config.split.seed)
         pieces = min(len(chosen), math.ceil(file.entries / entries))
         for piece in range(pieces):
             first, stop = (len(chosen) * edge // pieces for edge in (piece, piece + 1))
-            yield Part(small, layout, number, file, branches, first, stop, chosen[first:stop])
+            yield Part(
+                small, layout, number, file, branches, first, stop, chosen[first:stop], identity,
+                limit,
+            )  # fmt: skip
+
+
+def census_identity(config: DatasetConfig, manifest: Manifest, layout: Layout) -> tuple[str, ...]:
+    """The branches that tell events apart, whatever decides their split; none for entry numbers."""
+    if config.split.way in ("fractions", "folds"):
+        return layout.identity
+    return identity_branches(Split(), manifest)
 
 
 def chosen_units(file: FileInfo, fraction: float, seed: int) -> NDArray[np.bool_]:
@@ -127,23 +150,29 @@ def file_branches(
     ]
 
 
-def summaries(part: Part) -> Iterator[Summary]:
-    """The summary of each unit of a part, in order."""
-    deciding = deciding_branches(part.layout, part.file.sample)
-    names = [*(branch.name for branch in part.branches), *deciding]
-    with Source(names) as full, Source(deciding) as few:
+def summaries(part: Part, drawn: Drawn | None = None) -> Iterator[Summary]:
+    """The summary of each unit of a part, in order. drawn: gets values of each class."""
+    sample = part.config.samples[part.file.sample]
+    own = [name for name in (sample.label, sample.weight.branch) if isinstance(name, str)]
+    few_names = [*deciding_branches(part.layout, part.file.sample), *part.identity, *own]
+    names = [*(branch.name for branch in part.branches), *few_names]
+    with Source(names) as full, Source(few_names) as few:
         for unit, chosen in zip(range(part.first, part.stop), part.chosen.tolist(), strict=True):
-            yield _unit(part, unit, full if chosen else few, chosen)
+            yield _unit(part, unit, full if chosen else few, chosen, drawn)
 
 
 def joined(one: Summary, other: Summary, file: str | None = None) -> Summary:
     """The summary of two stretches of units that follow each other, the second of ``file``."""
-    classes = merged_classes(one.classes, other.classes, file)
     return Summary(
         counts=one.counts + other.counts,
-        classes=classes,
+        refused=tuple(
+            first + second for first, second in zip_longest(one.refused, other.refused, fillvalue=0)
+        ),
+        classes=merged_classes(one.classes, other.classes, file),
         missing=summed(one.missing, other.missing),
-        highest=highest(one.highest, other.highest),
+        census=added(one.census, other.census),
+        identities=one.identities.joined(other.identities),
+        shapes=merged_shapes(one.shapes, other.shapes),
     )
 
 
@@ -153,27 +182,52 @@ def summary_of(part: Part, progress: Callable[[int], None] | None = None) -> Sum
     Raises the errors of reading, and DataError for values too large to be summarised.
     """
     whole = Summary(counts=())
-    for unit, summary in enumerate(summaries(part), part.first):
-        whole = joined(whole, summary, part.file.url)
-        if progress:
-            progress(int(part.file.units[unit + 1] - part.file.units[unit]))
-    return whole
+    drawn = Drawn(part.layout.columns, int(part.chosen.sum()))
+    unit = part.first
+    try:
+        for unit, summary in enumerate(summaries(part, drawn), part.first):
+            whole = joined(whole, summary, part.file.url)
+            if progress:
+                progress(int(part.file.units[unit + 1] - part.file.units[unit]))
+    except MemoryError as error:
+        first, stop = part.file.units[[unit, min(unit + 2, part.stop)]].tolist()
+        raise DataError(
+            "the memory ran out while these entries were summarised: exclude the longest branches, "
+            "use fewer processes, or leave such events out with a selection",
+            file=part.file.url, tree=part.file.tree, entries=(first, stop),
+        ) from error  # fmt: skip
+    return whole.model_copy(update={"shapes": drawn.shapes()})
 
 
-def _unit(part: Part, unit: int, source: Source, chosen: bool) -> Summary:
+def _unit(part: Part, unit: int, source: Source, chosen: bool, drawn: Drawn | None) -> Summary:
     config, layout, file = part.config, part.layout, part.file
     start, stop = int(file.units[unit]), int(file.units[unit + 1])
     columns = source.read(file, start, stop) if source.branches else {}
     codes = member_codes(config.split, layout, file, start, stop, columns)
     left_out = [DROPPED - number for number in range(len(layout.drops))]
-    counts = tuple(int((codes == code).sum()) for code in [*range(len(SPLITS)), *left_out])
+    sample = config.samples[file.sample]
+    selected, rows = np.flatnonzero(codes >= 0), np.flatnonzero(codes == SPLITS.index("train"))
+    names = class_names(sample, layout.task, columns, selected)
+    counted = Summary(
+        counts=(tuple(int((codes == code).sum()) for code in [*range(len(SPLITS)), *left_out]),),
+        refused=tuple(refused_events(layout, codes, columns)),
+        census=census_of(names, sample, columns, selected, codes[selected]),
+        identities=identities_of(
+            part.identity, columns, selected, codes, part.limit, layout.columns if chosen else ()
+        ) if part.identity else Identities(),
+    )  # fmt: skip
     if not chosen:
-        return Summary(counts=(counts,))
-    missing = missing_events(columns, layout.columns, np.flatnonzero(codes >= 0))
-    rows = np.flatnonzero(codes == SPLITS.index("train"))
-    classes = _classes(part, columns, rows, start)
-    labels = highest_classes(config.samples[file.sample], columns, codes)
-    return Summary(counts=(counts,), classes=classes, missing=missing, highest=labels)
+        return counted
+    if drawn is not None and layout.task in ("binary", "multiclass"):
+        of_train = names[codes[selected] == SPLITS.index("train")]
+        for name in np.unique(of_train).tolist():
+            drawn.add(name, columns, rows[of_train == name])
+    return counted.model_copy(
+        update={
+            "classes": _classes(part, columns, rows, start),
+            "missing": missing_events(columns, layout.columns, selected),
+        }
+    )
 
 
 def _classes(

@@ -9,6 +9,7 @@ from hepdata_adapters.common.features import resolve
 from hepdata_adapters.common.manifest import Manifest
 from hepdata_adapters.common.specs.binding import file_differences
 from hepdata_adapters.common.specs.compute import Progress, binding_of, partial_specs
+from hepdata_adapters.common.specs.identities import of_files
 from hepdata_adapters.common.specs.merge import merge_specs
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.parallel import Workers
@@ -54,16 +55,9 @@ def update_specs(
         fresh = partial_specs(config, new, layout, progress, workers=workers, fraction=fraction)
         specs = merge_specs([old, fresh])
     known = {file.place: file for file in specs.binding.files}
-    files = tuple(
-        file.model_copy(
-            update={
-                "counts": known[file.place].counts,
-                "dropped": known[file.place].dropped,
-                "missing": known[file.place].missing,
-                "highest": known[file.place].highest,
-            }
-        )
-        for file in wanted.files
-    )
+    files = tuple(file.counted_as(known[file.place]) for file in wanted.files)
     binding = wanted.model_copy(update={"files": files})
-    return specs.model_copy(update={"binding": binding, "hash": binding.hash()})
+    place = {file.place: number for number, file in enumerate(files)}
+    numbers = {number: place[file.place] for number, file in enumerate(specs.binding.files)}
+    seen = of_files(specs.identities, numbers, manifest.entries)
+    return specs.model_copy(update={"binding": binding, "hash": binding.hash(), "identities": seen})

@@ -243,7 +243,7 @@ def user_function(reference: str) -> Registered:
     """
     if ":" not in reference:
         return Registered(name=reference)
-    function = load_factory(reference, "scaling.function")
+    function = load_factory(reference, "scaling.function", ("xp", "values"))
     for name, known in _REGISTRY.items():
         if known.function is function:
             return Registered(name=name)

@@ -26,7 +26,7 @@ from hepdata_adapters.common.factory import ModelShape
 from hepdata_adapters.common.ledger import Kind
 from hepdata_adapters.common.transform.feature import FeatureTransform
 from hepdata_adapters.common.transform.image import ImageTransform
-from hepdata_adapters.common.transform.preparation import Preparation, RawBranch
+from hepdata_adapters.common.transform.preparation import READ, REMOVED, Preparation, RawBranch
 from hepdata_adapters.common.transform.ragged import RaggedTransform
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.common.transform.vector import Fault, VectorTransform
@@ -134,6 +134,17 @@ class Transform(BaseModel):
         for name, made in self.inputs.items():
             found += [(kind, f"{name}: {place}") for kind, place in made.counted]
         return tuple(found)
+
+    @cached_property
+    def objects_counted(self) -> dict[str, tuple[Kind, str]]:
+        """The columns that count the objects of groups with a cut, and their ledger lines."""
+        found: dict[str, tuple[Kind, str]] = {}
+        for group in self.preparation.groups_of(self.columns):
+            if group.selection is not None:
+                place = f"{group.name}: {group.selection}"
+                found[group.members[0] + READ] = ("objects read", place)
+                found[group.members[0] + REMOVED] = ("objects removed by a cut", place)
+        return found
 
     @cached_property
     def model_inputs(self) -> tuple[str, ...]:

@@ -72,10 +72,15 @@ class DerivedColumn(_Model):
     expression: str
 
 
+READ, REMOVED = "#read", "#removed"
+"""Behind the name of a member: how many objects the event had, and how many a cut removed."""
+
+
 class Preparation(_Model):
     """Raw columns to prepared ones. branches: all that it may be asked to read.
 
-    columns: in an order in which each needs only those before it.
+    columns: in an order in which each needs only those before it. Besides, ``Jet_pt#read`` and
+    ``Jet_pt#removed`` count the objects of a member's group in each event, ``(n,)`` int64.
 
     >>> preparation = Preparation(
     ...     branches=(RawBranch(name="Jet_pt", kind="jagged", dtype="float32"),),
@@ -129,7 +134,7 @@ class Preparation(_Model):
     def needs(self, names: Iterable[str]) -> tuple[str, ...]:
         """The branches of the file that the prepared columns ``names`` are made of."""
         found: dict[str, None] = {}
-        for name in names:
+        for name in map(member_of, names):
             if name in self.parsed_columns:
                 found |= dict.fromkeys(self.needs(sorted(self.parsed_columns[name].names)))
                 continue
@@ -169,6 +174,11 @@ class Preparation(_Model):
         for name, expression in self.parsed_columns.items():
             if name in wanted:
                 present[name] = expression(present)
+        for name in names:
+            member = member_of(name)
+            if name != member:
+                read, kept = (_lengths(values[member]) for values in (columns, present))
+                present[name] = read if name.endswith(READ) else read - kept
         return {name: present[name] for name in names}
 
     def groups_of(self, names: Iterable[str]) -> tuple[ObjectGroup, ...]:
@@ -186,7 +196,7 @@ class Preparation(_Model):
     def made_of(self, names: Iterable[str]) -> set[str]:
         """These columns and all that they are computed from, cuts on objects left out."""
         found: set[str] = set()
-        for name in names:
+        for name in map(member_of, names):
             found.add(name)
             if name in self.parsed_columns:
                 found |= self.made_of(self.parsed_columns[name].names)
@@ -215,6 +225,19 @@ class Preparation(_Model):
             same_lengths(members[0], first, f"key {key.text!r}", ranks)
             kept = kept[_sorted(_content(ranks)[kept], offsets, descending=group.descending)]
         return {name: Jagged(_content(raw[name])[kept], offsets) for name in members}
+
+
+def member_of(name: str) -> str:
+    """The branch whose objects are counted, or the branch itself.
+
+    >>> member_of("Jet_pt#removed"), member_of("Jet_pt")
+    ('Jet_pt', 'Jet_pt')
+    """
+    return name.removesuffix(READ).removesuffix(REMOVED)
+
+
+def _lengths(column: Column) -> NDArray[np.int64]:
+    return column.lengths if isinstance(column, Jagged) else np.ones(len(column), np.int64)
 
 
 def same_lengths(first: str, column: Jagged, second: str, other: Column) -> None:
