@@ -18,13 +18,14 @@ from hepdata_adapters.common.decode import write_root
 from hepdata_adapters.common.errors import ConfigError, DataError, FileError, SpecsError, StateError
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.factory import load_factory
-from hepdata_adapters.common.globs import matches
+from hepdata_adapters.common.globs import Bound, matches
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.memory import buffer_of, check_memory
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.plain_yaml import read_yaml
 from hepdata_adapters.common.remote import expand
+from hepdata_adapters.common.remote_glob import _walk
 from hepdata_adapters.common.samples import describe, prepare
 from hepdata_adapters.common.specs.compute import compute_specs
 from hepdata_adapters.common.specs.model import Specs
@@ -358,3 +359,15 @@ def test_no_user_code_lets_other_configs_pass(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("samples: [{files: a.root}]\nfeatures: [MET]\n")
     assert main(["validate", str(path), "--quick", "--no-user-code"]) == 0
+
+
+def test_a_pattern_over_a_server_without_end_is_given_up():
+    class Endless:
+        dircache: dict[str, object] = {}
+
+        def ls(self, folder: str, detail: bool) -> list[dict[str, str]]:
+            return [{"name": f"{folder.rstrip('/')}/a", "type": "directory"}]
+
+    bound = Bound("root://host//**/*.root", names=100)
+    with pytest.raises(FileError, match=r"gave up on this pattern after 101 names.*root://host"):
+        list(_walk(Endless(), bound, "", ["**", "*.root"]))

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hepdata_adapters.common.errors import FileError
+from hepdata_adapters.common.globs import Bound
 
 LISTS = ("root", "xroot", "s3")
 """Protocols whose servers list directories; those of HTTP do not."""
@@ -28,7 +29,7 @@ def expand_remote(url: str) -> list[str]:
     """The files that a pattern in a URL matches, sorted.
 
     Raises FileError where the protocol has no directories, where the server does not list them,
-    and where nothing matches.
+    where there are more names to look at than `globs.MOST_NAMES`, and where nothing matches.
     """
     protocol = url.split("://", 1)[0]
     if protocol not in LISTS:
@@ -54,9 +55,11 @@ def _listed(url: str, protocol: str) -> list[str]:
             return [f"s3://{name}" for name in system.glob(path)]
         parts = [part for part in path.split("/") if part]
         host = urlsplit(url).netloc
-        return [f"{protocol}://{host}/{found}" for found in _walk(system, "", parts)]
+        return [f"{protocol}://{host}/{found}" for found in _walk(system, Bound(url), "", parts)]
     except FileNotFoundError:
         return []
+    except FileError:
+        raise
     except Exception as error:  # those of the client of this protocol
         reason = " ".join(str(error).split())[:300]
         if "[3011]" in reason:  # XRootD's way to say that there is no such directory
@@ -67,22 +70,23 @@ def _listed(url: str, protocol: str) -> list[str]:
         ) from error
 
 
-def _walk(system: Any, folder: str, parts: list[str]) -> Iterator[str]:
+def _walk(system: Any, bound: Bound, folder: str, parts: list[str]) -> Iterator[str]:
     """The files below ``folder`` that the parts of a path match, ``**`` any number of folders."""
     first, *rest = parts
     if first == "**" and rest:
-        yield from _walk(system, folder, rest)
+        yield from _walk(system, bound, folder, rest)
     elif rest and not glob.has_magic(first):
-        yield from _walk(system, f"{folder}/{first}", rest)
+        yield from _walk(system, bound, f"{folder}/{first}", rest)
         return
     system.dircache.clear()
     for entry in system.ls(folder or "/", detail=True):
+        bound.count()
         name = entry["name"].rsplit("/", 1)[-1]
         is_folder = entry["type"] == "directory"
         if first == "**" and rest and is_folder:
-            yield from _walk(system, f"{folder}/{name}", parts)
+            yield from _walk(system, bound, f"{folder}/{name}", parts)
         elif first != "**" and fnmatchcase(name, first) and is_folder == bool(rest):
             if rest:
-                yield from _walk(system, f"{folder}/{name}", rest)
+                yield from _walk(system, bound, f"{folder}/{name}", rest)
             else:
                 yield f"{folder}/{name}"
