@@ -179,16 +179,18 @@ class FileError(DataError):
 class ReplacedError(FileError):
     """A file is no longer the one that the dataset was made from.
 
-    >>> print(ReplacedError("its size was 10, it is 12", file="a.root"))
+    >>> print(ReplacedError.by("its size was 10, it is 12", "a.root"))
     the file was replaced or written to since the dataset was made: its size was 10, it is 12. \
 Begin again with a new dataset, which looks at its files anew [file a.root]
     """
 
-    def __init__(self, what: str, **place: Unpack[Place]) -> None:
-        super().__init__(
-            f"the file was replaced or written to since the dataset was made: {what}. "
+    @classmethod
+    def by(cls, change: str, file: str) -> ReplacedError:
+        """The error for a file of which ``change`` was seen."""
+        return cls(
+            f"the file was replaced or written to since the dataset was made: {change}. "
             f"Begin again with a new dataset, which looks at its files anew",
-            **place,
+            file=file,
         )
 
 

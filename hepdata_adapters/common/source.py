@@ -134,7 +134,7 @@ class Source:
                 difference = file.content.difference(content_of(directory, file.tree, tree))
                 opened = Opened(file, directory, tree)
             if difference:
-                raise ReplacedError(difference, file=file.url)
+                raise ReplacedError.by(difference, file.url)
         except BaseException:
             directory.close()
             raise
@@ -154,7 +154,7 @@ class Source:
             change = opened.directory.file.source.change(ask=ask)
         if change:
             self._drop(opened)
-            raise ReplacedError(change, file=opened.file.url)
+            raise ReplacedError.by(change, opened.file.url)
 
     def _drop(self, opened: Opened) -> None:
         self._open.pop((opened.file.url, opened.file.tree), None)
