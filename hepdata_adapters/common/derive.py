@@ -38,7 +38,7 @@ def scan(config: DatasetConfig) -> Manifest:
 def derived(config: DatasetConfig, manifest: Manifest) -> Manifest:
     """`scan` for files that are known already."""
     targets = [
-        _computed_targets(sample, [file for file in manifest.files if file.sample == number])
+        computed_targets(sample, [file for file in manifest.files if file.sample == number])
         for number, sample in enumerate(config.samples)
     ]
     if not config.objects and not config.derived and not any(targets):
@@ -166,7 +166,7 @@ def inlined(text: str, columns: Mapping[str, str]) -> str:
     return text
 
 
-def _computed_targets(sample: Sample, files: Sequence[FileInfo]) -> dict[str, str]:
+def computed_targets(sample: Sample, files: Sequence[FileInfo]) -> dict[str, str]:
     """Label and weight of a sample where they are expressions: columns named by their text."""
     return {
         text: text
