@@ -14,11 +14,12 @@ import uproot
 from hepdata_adapters.cli.main import main
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import BranchError
+from hepdata_adapters.common.errors import BranchError, ConfigError
 from hepdata_adapters.common.manifest import scan_file
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.patterns import matching
 from hepdata_adapters.common.samples import describe, prepare
+from hepdata_adapters.common.settle import refuse
 from hepdata_adapters.common.stream import EventStream
 
 LEAVES = Path(__file__).parent / "data" / "leaves.root"
@@ -110,6 +111,26 @@ def test_where_a_value_is_missing_in_no_training_event_it_is_still_filled(tmp_pa
     (batch,) = delivered(dataset)
     assert not batch["mask"][80, 0]
     assert batch["x"][80, 0] == pytest.approx((stats.quantile(0.5) - stats.mean) / stats.std)
+
+
+@pytest.mark.parametrize(("highest", "said"), [(3, "class 3"), (150, "class 100 and above")])
+def test_classes_that_no_training_event_has_are_refused_before_the_training(
+    tmp_path: Path, highest: int, said: str
+) -> None:
+    label = np.arange(90, dtype=np.int32) % 3
+    label[80] = highest
+    path = tmp_path / "a.root"
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {"x": "float32", "label": "int32", "part": "int32"})
+        part = (np.arange(90) // 30).astype(np.int32)
+        file["Events"].extend({"x": label * 1.5, "label": label, "part": part})
+    config = DatasetConfig.model_validate({
+        "samples": [{"files": str(path), "label": "label"}], "task": "multiclass",
+        "split": {"branch": "part", "values": {"train": 0, "validation": 1, "test": 2}},
+    })  # fmt: skip
+    dataset = Dataset.prepare(config)
+    with pytest.raises(ConfigError, match=rf"test events of {said} in label.*above 2: .*<= 2"):
+        refuse(config, dataset.layout, dataset.specs)
 
 
 def test_one_bad_branch_costs_itself_only() -> None:
