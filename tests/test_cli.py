@@ -28,7 +28,7 @@ COMMANDS = [
 ]  # fmt: skip
 RUN_FILES = {
     "config.yaml", "specs.json", "transform.json", "task.json", "checkpoint.ckpt", "metrics.json",
-    "ledger.json", "golden_events.json",
+    "ledger.json", "golden_events.json", "provenance.json",
 }  # fmt: skip
 SPLITS = ("train", "validation", "test")
 PROCESSES = [("sig.root", 300, 2.0), ("bkg.root", 250, 0.0)]
@@ -185,7 +185,7 @@ def test_tracebacks_are_shown_with_debug_only(call, arguments, code):
 
 
 def test_an_unexpected_error_is_one_line_too(call, project, monkeypatch):
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise RuntimeError("first line\nsecond line")
 
     monkeypatch.setattr("hepdata_adapters.common.config_file.load_config", fails)
@@ -323,7 +323,8 @@ def test_validate_says_what_was_understood(call, project):
         ("specs=none.json", 1, "no specs file"),
         ("model.factory=none.py:make", 2, "no file"),
         ("model.factory=nothing", 2, "module:function or file.py:function"),
-        ("model.factory=os:nothing", 2, "no function 'nothing'"),
+        ("model.factory=os:nothing", 2, "of Python's own library"),
+        ("model.factory=yaml:nothing", 2, "no function 'nothing'"),
         ("model.factory=no.such.module:make", 2, "cannot be imported"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -294,7 +295,8 @@ def test_the_unit_caches_of_all_samples_keep_to_one_bound(three_files, monkeypat
     monkeypatch.setattr("hepdata_adapters.common.stream.MAX_CACHED_BYTES", bound)
     dataset = dataset_of(three_files, batch_size=64)
     assert len(collect(dataset)["x"]) == 4013
-    kept = [source.cached_bytes for source in dataset._stream()._sources.values()]
+    (stream,) = dataset._streams[os.getpid()]
+    kept = [source.cached_bytes for source in stream._sources.values()]
     assert len(kept) == 1
     assert 0 < sum(kept) <= bound
 
