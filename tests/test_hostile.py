@@ -56,13 +56,14 @@ def refused(tmp_path: Path, text: str) -> str:
         ("".join(f"k{i}: 1\n" for i in range(80_000)) + "k79999: 1\n", "'k79999' stands twice"),
         (SAMPLES + "features: [" + "{b: 1}," * 30_000 + "]", "features.0.branch: Field required"),
         (SAMPLES + "name: " + "1:" * 300_000 + "1", "a value without quotes is too long"),
-        (SAMPLES + "name: " + "9" * 9_000, "does not fit its type: Exceeds the limit"),
+        (SAMPLES + "name: " + "9" * 9_000, "does not fit its type: a number of 9,000 digits"),
+        (SAMPLES + "split: {seed: 0x" + "f" * 9_000 + "}", "a number of 9,002 digits"),
         ("a: " + "[" * 400_000 + "]" * 400_000, "nested more than 50 deep"),
         ("? " * 300_000, "nested more than 50 deep"),
         ("a: [" + "b," * 400_000 + "]", "more than 200,000 keys and values"),
         ("a: &a [1]\nb: *a\n", "aliases are not supported in"),
     ],
-    ids=["keys", "twice", "faults", "sixties", "digits", "deep", "keys-deep", "many",
+    ids=["keys", "twice", "faults", "sixties", "digits", "hex", "deep", "keys-deep", "many",
          "alias"],
 )  # fmt: skip
 def test_a_config_of_a_megabyte_is_answered_in_seconds(tmp_path, text, said):

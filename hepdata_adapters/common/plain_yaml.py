@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-MAX_DEPTH, MAX_EVENTS, MAX_PLAIN = 50, 200_000, 10_000
+MAX_DEPTH, MAX_EVENTS, MAX_PLAIN, MAX_DIGITS = 50, 200_000, 10_000, 1000
 _FLOAT = re.compile(
     r"[-+]?(?:(?:\d[\d_]*\.[\d_]*|\.\d[\d_]*|\d[\d_]*(?=[eE]))(?:[eE][-+]?\d+)?"
     r"|\.?(?:inf|Inf|INF)|(?:infinity|Infinity|INFINITY))$|\.?(?:nan|NaN|NAN)$"
@@ -99,6 +99,8 @@ def _number(loader: Any, node: Any) -> float:
 
 def _integer(loader: Any, node: Any) -> int:
     text = loader.construct_scalar(node).replace("_", "")
+    if len(text) > MAX_DIGITS:  # Python would not print it
+        raise ValueError(f"a number of {len(text):,} digits")
     return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
