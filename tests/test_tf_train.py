@@ -22,8 +22,9 @@ from tests.samples import write_events  # noqa: E402
 
 SPLITS = ("train", "validation", "test")
 FILES = {
-    "config.yaml", "specs.json", "transform.json", "task.json", "checkpoint.weights.h5",
-    "metrics.json", "ledger.json", "golden_events.json", "logs", "roc.png", "scores.png",
+    "config.yaml", "provenance.json", "specs.json", "transform.json", "task.json",
+    "checkpoint.weights.h5", "metrics.json", "ledger.json", "golden_events.json", "logs",
+    "roc.png", "scores.png",
 }  # fmt: skip
 
 
