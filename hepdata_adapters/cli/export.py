@@ -39,12 +39,10 @@ def export(
 
     The archive holds weights, transform and golden events.
     """
-    from hepdata_adapters.common.run import framework_of
     from hepdata_adapters.common.writing import check_folder
     from hepdata_serving.from_run import export_run
 
-    framework = framework_of(run, user_code=not no_user_code)
-    kind = format or (Format.tfserving if framework == "tf" else Format.torchserve)
+    kind = format or _native(run, user_code=not no_user_code)
     folder = output or run / kind.value
     check_folder(folder)
     archive = export_run(frameworks.load_run(run, user_code=not no_user_code), folder, kind.value)
@@ -52,3 +50,11 @@ def export(
     print(f"{archive}: {size:,} bytes")
     if kind is not Format.onnx:
         print(f"serve it with: hepdata-adapters serve {folder}")
+
+
+def _native(run: Path, *, user_code: bool) -> Format:
+    """What serves the framework of a run."""
+    from hepdata_adapters.common.run import framework_of
+
+    framework = framework_of(run, user_code=user_code)
+    return Format.tfserving if framework == "tf" else Format.torchserve
