@@ -428,7 +428,7 @@ def with_nan(tmp_path: Path) -> Path:
 def test_nan_is_an_error_by_default_and_named_with_its_entry(with_nan, branch, entry, shuffle):
     with pytest.raises(
         InvalidValueError,
-        match=says("NaN", "missing: mean", with_nan, "tree Events", f"branch {branch}"),
+        match=says("NaN", "missing: median", with_nan, "tree Events", f"branch {branch}"),
     ) as caught:
         stream(with_nan, features=[branch], shuffle=shuffle)
     found = int(re.search(r"entry (\d+)", str(caught.value))[1])

@@ -155,7 +155,7 @@ def test_help_imports_nothing_heavy():
         (["inspect", "a.root", "--yaml"], "No such option: --yaml"),
         (["validate", "c.yaml", "--set"], "requires an argument"),
         (["predict", "run"], "Missing argument"),
-        (["export", "run"], "Missing option '--format'"),
+        (["export"], "Missing argument"),
         (["export", "run", "--format", "onix"], "'onix' is not one of"),
         (["serve", "dir", "--port", "high"], "'--port'"),
         (["serve", "dir", "--workers", "0"], "'--workers'"),
@@ -531,17 +531,20 @@ def test_predict_names_the_fault_and_leaves_nothing_behind(call, project, tmp_pa
 
 
 def test_a_data_fault_in_a_worker_is_one_line(call, project, tmp_path):
-    x = np.zeros(200, np.float32)
-    x[13] = np.nan
-    path = write(tmp_path / "nan.root", 200, x=x, label=np.arange(200) % 2)
+    x = np.arange(200, dtype=np.float64)
+    x[13] = 1e300
+    part = (np.arange(200) == 13).astype(np.int32)
+    path = write(tmp_path / "large.root", 200, x=x, label=np.arange(200) % 2, part=part)
     config = write_config(
         tmp_path / "config.yaml", [{"files": path.name, "label": "label"}], task="binary",
-        training={"workers": 1}, split={"train": 1.0, "validation": 0.0, "test": 0.0},
+        training={"workers": 1}, split={"branch": "part", "values": {"train": 0, "validation": 1}},
+        features=["x"],
     )  # fmt: skip
     answer = call("fit", config, "-o", tmp_path / "run")
     assert answer.code == 1
     last = answer.err.splitlines()[-1]
-    assert last.startswith("hepdata-adapters: x holds NaN or infinity; ")
+    line = "write under features: {branch: x, clip: [0.0, 199.0]}"
+    assert last.startswith(f"hepdata-adapters: x is too large for float32; {line}")
     assert last.endswith(f"[file {path}, tree Events, branch x, entry 13]")
     assert "Traceback" not in answer.err
 
@@ -625,7 +628,7 @@ def test_several_classes(call, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_a_class_that_training_never_saw_is_told(call, tmp_path, split):
+def test_a_class_that_training_never_saw_is_told_before_it(call, tmp_path, split):
     # the split follows run, luminosityBlock and event: it stays when the labels change
     identity = {name: np.arange(300) for name in ("run", "luminosityBlock", "event")}
     label = np.arange(300) % 2
@@ -636,9 +639,14 @@ def test_a_class_that_training_never_saw_is_told(call, tmp_path, split):
     config = write_config(
         tmp_path / "config.yaml", [{"files": path.name, "label": "label"}], task="multiclass"
     )
-    answer = call("fit", config, "-o", tmp_path / "run")
-    assert answer.code == 1
-    assert "an event of class 2, but the training split has only" in answer.err.splitlines()[-1]
+    for command in (["validate", config], ["fit", config, "-o", tmp_path / "run"]):
+        answer = call(*command)
+        assert answer.code == 2
+        last = answer.err.splitlines()[-1]
+        assert f"{split} events of class 2 in label, and no training event is of a class" in last
+        assert last.endswith("selection: label <= 1 in sample a.root")
+    assert not any((tmp_path / "run").iterdir())
+    assert call("validate", config, "--set", "samples.0.selection=label <= 1").code == 0
 
 
 def test_labels_of_one_class_give_no_auc_rather_than_a_wrong_one(call, tmp_path):

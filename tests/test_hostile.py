@@ -13,17 +13,19 @@ import pytest
 import yaml
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.config_file import load_config, read_yaml
+from hepdata_adapters.common.config_file import load_config
 from hepdata_adapters.common.decode import write_root
 from hepdata_adapters.common.errors import ConfigError, DataError, FileError, SpecsError, StateError
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.factory import load_factory
-from hepdata_adapters.common.globs import matches
+from hepdata_adapters.common.globs import Bound, matches
 from hepdata_adapters.common.hashing import digest
 from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.memory import buffer_of, check_memory
 from hepdata_adapters.common.passes import Pass
+from hepdata_adapters.common.plain_yaml import read_yaml
 from hepdata_adapters.common.remote import expand
+from hepdata_adapters.common.remote_glob import _walk
 from hepdata_adapters.common.samples import describe, prepare
 from hepdata_adapters.common.specs.compute import compute_specs
 from hepdata_adapters.common.specs.model import Specs
@@ -54,13 +56,14 @@ def refused(tmp_path: Path, text: str) -> str:
         ("".join(f"k{i}: 1\n" for i in range(80_000)) + "k79999: 1\n", "'k79999' stands twice"),
         (SAMPLES + "features: [" + "{b: 1}," * 30_000 + "]", "features.0.branch: Field required"),
         (SAMPLES + "name: " + "1:" * 300_000 + "1", "a value without quotes is too long"),
-        (SAMPLES + "name: " + "9" * 9_000, "does not fit its type: Exceeds the limit"),
+        (SAMPLES + "name: " + "9" * 9_000, "does not fit its type: a number of 9,000 digits"),
+        (SAMPLES + "split: {seed: 0x" + "f" * 9_000 + "}", "a number of 9,002 digits"),
         ("a: " + "[" * 400_000 + "]" * 400_000, "nested more than 50 deep"),
         ("? " * 300_000, "nested more than 50 deep"),
         ("a: [" + "b," * 400_000 + "]", "more than 200,000 keys and values"),
         ("a: &a [1]\nb: *a\n", "aliases are not supported in"),
     ],
-    ids=["keys", "twice", "faults", "sixties", "digits", "deep", "keys-deep", "many",
+    ids=["keys", "twice", "faults", "sixties", "digits", "hex", "deep", "keys-deep", "many",
          "alias"],
 )  # fmt: skip
 def test_a_config_of_a_megabyte_is_answered_in_seconds(tmp_path, text, said):
@@ -357,3 +360,15 @@ def test_no_user_code_lets_other_configs_pass(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("samples: [{files: a.root}]\nfeatures: [MET]\n")
     assert main(["validate", str(path), "--quick", "--no-user-code"]) == 0
+
+
+def test_a_pattern_over_a_server_without_end_is_given_up():
+    class Endless:
+        dircache: dict[str, object] = {}
+
+        def ls(self, folder: str, detail: bool) -> list[dict[str, str]]:
+            return [{"name": f"{folder.rstrip('/')}/a", "type": "directory"}]
+
+    bound = Bound("root://host//**/*.root", names=100)
+    with pytest.raises(FileError, match=r"gave up on this pattern after 101 names.*root://host"):
+        list(_walk(Endless(), bound, "", ["**", "*.root"]))

@@ -4,6 +4,7 @@ becomes another while it is read is noticed."""
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -280,3 +281,9 @@ class TestReplaced:
             twins[0].unlink()
             with pytest.raises(ReplacedError, match="no longer there"):
                 source.read(file, 10_000, 20_000)
+
+
+def test_a_replaced_file_is_told_of_once_in_other_processes_too():
+    error = ReplacedError.by("its size was 10, it is 12", "a.root")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.file) == (str(error), "a.root")

@@ -104,6 +104,16 @@ def test_events_outside_the_selection_have_no_score_and_are_never_looked_at(file
     assert f"train {counts['train']}" in str(done)
 
 
+def test_a_weight_that_is_an_expression_is_that_of_the_training_also_for_new_files(files, tmp_path):
+    weight = {"branch": "pt * w + 0.5", "constant": 2.0}
+    run = a_run(tmp_path, files, qcd={"weight": weight}, tth={"weight": weight})
+    paths = [files["qcd"], write(tmp_path / "new.root", 9)]
+    predicted(run, paths, tmp_path / "out.root")
+    branches = [uproot.open(path)["Events"].arrays(library="np") for path in paths]
+    wanted = np.concatenate([2 * (t["pt"].astype(np.float64) * t["w"] + 0.5) for t in branches])
+    np.testing.assert_allclose(rows_of(tmp_path / "out.root")["weight"], wanted, rtol=1e-12)
+
+
 def test_a_fault_of_a_selected_event_names_its_entry_and_all_looks_at_every_event(files, tmp_path):
     run = a_run(tmp_path, files)
     x, pt = np.ones(50, np.float32), np.linspace(0, 1, 50)

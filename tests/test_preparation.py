@@ -140,7 +140,8 @@ def test_members_of_different_lengths_are_told_with_file_and_entry(tmp_path: Pat
         ({"columns": {"a": "__import__('os')"}}, "columns.a: "),
         ({"columns": {"a": "sqr(MET)"}}, "no function 'sqr'; did you mean 'sqrt'"),
         ({"objects": {"Jet": {"selection": "MET > 3"}}}, "has one value an event"),
-        ({"objects": {"Jet": {"selection": "HT > 3"}}, "columns": {"HT": "MET"}}, "no branch 'HT'"),
+        ({"objects": {"Jet": {"selection": "HT > 3"}}, "columns": {"HT": "MET"}},
+         r"objects.Jet.selection: .* cannot use 'HT'. Write: selection: \(MET\) > 3"),
         (
             {"objects": {"Jet": {}, "Other": {"branches": "Jet_id"}}},
             "'Jet_id' belongs to Jet and to Other",

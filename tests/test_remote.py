@@ -98,6 +98,28 @@ def read_all(url: str) -> Columns:
         return source.read(file, 0, file.entries)
 
 
+def test_a_pattern_is_what_the_server_lists() -> None:
+    need_xrootd()
+    with XrootdServer() as running:
+        (running.folder / "sub").mkdir()
+        for name in ("a_0.root", "a_1.root", "sub/b.root"):
+            write_events(running.folder / name, 20)
+        base = running.url("a_0.root").removesuffix("a_0.root")
+
+        def found(pattern: str) -> list[str]:
+            return [url.removeprefix(base) for url in remote.expand(base + pattern)]
+
+        assert found("a_*.root") == ["a_0.root", "a_1.root"]
+        assert found("**/*.root") == ["a_0.root", "a_1.root", "sub/b.root"]
+        assert found("s*/[ab].root") == ["sub/b.root"]
+        assert manifest_of(f"{base}a_*.root:Events").entries == 40
+        for pattern in ("c*.root", "nowhere/*.root"):
+            with pytest.raises(FileError, match="no file on the server matches"):
+                remote.expand(base + pattern)
+    with pytest.raises(FileError, match="https has no such thing: name each file"):
+        remote.expand("https://localhost:1/*.root")
+
+
 def assert_same(left: Columns, right: Columns) -> None:
     assert list(left) == list(right)
     for name, column in left.items():

@@ -251,7 +251,8 @@ def test_constant_and_empty_columns_are_flagged(make_file):
 def test_refused_events_are_counted_and_not_an_error(make_file):
     values = np.arange(400.0)
     values[::10] = np.nan
-    dataset = prepared(samples=[{"files": str(make_file(a=values, b=np.ones(400)))}])
+    file = make_file(a=values, b=np.ones(400))
+    dataset = prepared(samples=[{"files": str(file)}], features=["a", "b"])
     found = collected(dataset)
     stats = dataset.specs.branches["a"]
     assert found.refused == {"a": stats.nan}

@@ -182,7 +182,7 @@ def test_faults_say_what_is_wrong_where() -> None:
         [(1.0, 1.0, 0, True)] * 4,
         [(1.0, math.nan, 0, True), (1.0, 1e300, 0, True)],
     ])  # fmt: skip
-    assert [tuple(fault) for fault in transform.faults(columns)] == [
+    assert [tuple(fault)[:3] for fault in transform.faults(columns)] == [
         (2, "eta", "eta holds NaN or infinity"),
         (2, "eta", "eta is too large for float32"),
         (1, "eta", "eta has 4 objects, at most 3 fit"),

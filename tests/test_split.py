@@ -379,3 +379,9 @@ def test_a_split_that_makes_no_sense_is_refused(tmp_path, split, said):
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert said in str(caught.value)
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(make_file):
+    files = [make_file(f"run[{n}].root", number=np.arange(10) + 10 * n) for n in (1, 2)]
+    found = assigned(files, {"files": {"test": "run[2].root"}})
+    assert {number for number, name in found.items() if name == "test"} == set(range(20, 30))

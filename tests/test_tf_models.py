@@ -12,8 +12,8 @@ import torch  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from hepdata_adapters.common.config import ModelConfig  # noqa: E402
 from hepdata_adapters.common.errors import ConfigError  # noqa: E402
+from hepdata_adapters.common.training_config import ModelConfig  # noqa: E402
 from hepdata_adapters.tf.losses import EventLoss  # noqa: E402
 from hepdata_adapters.tf.models import (  # noqa: E402
     build_model,

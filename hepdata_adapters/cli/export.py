@@ -24,8 +24,13 @@ class Format(StrEnum):
 def export(
     run: RunFolder,
     format: Annotated[  # noqa: A002
-        Format, typer.Option("--format", metavar="KIND", help="torchserve, tfserving or onnx.")
-    ],
+        Format | None,
+        typer.Option(
+            "--format",
+            metavar="KIND",
+            help="torchserve, tfserving or onnx; by default what serves the framework of the run.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder; RUN/FORMAT by default.")
     ] = None,
@@ -38,15 +43,16 @@ def export(
     from hepdata_adapters.common.writing import check_folder
     from hepdata_serving.from_run import export_run
 
-    folder = output or run / format.value
+    kind = format or _native(run, user_code=not no_user_code)
+    folder = output or run / kind.value
     check_folder(folder)
     loaded = frameworks.load_run(run, user_code=not no_user_code)
-    archive = export_run(loaded, folder, format.value)
+    archive = export_run(loaded, folder, kind.value)
     size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
     print(f"{archive}: {size:,} bytes")
-    if format is not Format.onnx:
+    if kind is not Format.onnx:
         print(f"serve it with: hepdata-adapters serve {folder}")
-        _tell_canary(folder, format, loaded.config.name)
+        _tell_canary(folder, kind, loaded.config.name)
 
 
 def _tell_canary(folder: Path, format: Format, name: str) -> None:  # noqa: A002
@@ -57,3 +63,11 @@ def _tell_canary(folder: Path, format: Format, name: str) -> None:  # noqa: A002
             f"version {state.stable} goes on to answer requests that name no version; to let "
             f"{state.canary} do so: hepdata-adapters promote {folder} --model {name}"
         )
+
+
+def _native(run: Path, *, user_code: bool) -> Format:
+    """What serves the framework of a run."""
+    from hepdata_adapters.common.run import framework_of
+
+    framework = framework_of(run, user_code=user_code)
+    return Format.tfserving if framework == "tf" else Format.torchserve

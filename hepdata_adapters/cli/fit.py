@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hepdata_adapters.cli import frameworks
-from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
+from hepdata_adapters.cli.arguments import NoUserCode, Set
 
 
 class FrameworkName(StrEnum):
@@ -20,7 +21,13 @@ class FrameworkName(StrEnum):
 
 
 def fit(
-    config: Config,
+    config: Annotated[
+        list[str],
+        typer.Argument(
+            help="YAML file with samples, features, split, model; or two ROOT files and more, "
+            "each with one class of events: the first of class 0."
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Run folder; runs/NAME by default.")
     ] = None,
@@ -33,10 +40,16 @@ def fit(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder.")] = False,
 ) -> None:
     """Train, evaluate and draw; everything goes to the run folder."""
-    from hepdata_adapters.common.config_file import load_config
+    from hepdata_adapters.common.config_file import load_config, samples_config
 
     chosen = [f"framework={framework.value}"] if framework else []
-    parsed = load_config(config, [*overrides, *chosen], user_code=not no_user_code)
+    changed = [*overrides, *chosen]
+    if len(config) > 1:
+        parsed = samples_config(config, changed, user_code=not no_user_code)
+        for sample in parsed.samples:
+            print(f"class {sample.label:g}: {sample.files[0]}", file=sys.stderr)
+    else:
+        parsed = load_config(config[0], changed, user_code=not no_user_code)
     folder = output or Path("runs") / parsed.name
     show_metrics(frameworks.fit(parsed, folder, overwrite=overwrite), folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -44,15 +45,11 @@ def describe_file(name: str) -> dict[str, Any]:
 
 
 def _describe_tree(file: Any) -> dict[str, Any]:
-    from hepdata_adapters.common.source import Source
-
     entries = min(file.entries, SAMPLED)
     jagged = [branch.name for branch in file.schema.values() if branch.kind == "jagged"]
     lengths: dict[str, Any] = {}
     if jagged and entries:
-        with Source(jagged) as source:
-            columns = source.read(file, 0, entries)
-        lengths = {name: _lengths(columns[name]) for name in jagged}
+        lengths = _lengths_of(file, jagged, entries)
     return {
         "tree": file.tree,
         "entries": file.entries,
@@ -71,6 +68,35 @@ def _describe_tree(file: Any) -> dict[str, Any]:
             for branch in file.schema.values()
         ],
     }
+
+
+def _lengths_of(file: Any, jagged: list[str], entries: int) -> dict[str, Any]:
+    """Of the branches that can be read: one that cannot hides nothing of the others.
+
+    Raises FileError where none can be read.
+    """
+    from hepdata_adapters.common.errors import FileError
+    from hepdata_adapters.common.source import Source
+
+    def read(names: list[str]) -> dict[str, Any]:
+        with Source(names) as source:
+            columns = source.read(file, 0, entries)
+        return {name: _lengths(columns[name]) for name in names}
+
+    try:
+        return read(jagged)
+    except FileError as error:
+        found: dict[str, Any] = {}
+        faults = [str(error)]
+        for name in jagged:
+            try:
+                found |= read([name])
+            except FileError as fault:
+                faults.append(str(fault))
+        if not found:
+            raise
+        print("\n".join(faults[1:]), file=sys.stderr)
+        return found
 
 
 def _lengths(column: Any) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -11,7 +13,12 @@ from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hepdata_adapters.common.config import RunConfig
     from hepdata_adapters.common.dataset import Dataset
+    from hepdata_adapters.common.features import Layout
+    from hepdata_adapters.common.manifest import Manifest
+
+_Made = TypeVar("_Made")
 
 
 def validate(
@@ -30,65 +37,110 @@ def validate(
         bool, typer.Option("--quick", help="Look at names and types only: read no event.")
     ] = False,
 ) -> None:
-    """Check a config against its files, and the model it names.
+    """Check a config against its events, and the model it names.
 
-    Reads all events once, for the specs that a training needs and to count classes and weights;
-    the specs are kept for it.
+    What stands in the way of a training is told at once. Reads all events once, for the specs
+    that this needs and to count classes and weights; the specs are kept, so that ``fit`` finds
+    them.
     """
     from rich.console import Console
 
     from hepdata_adapters.common.config_file import load_config
-    from hepdata_adapters.common.dataset import Dataset
-    from hepdata_adapters.common.derive import scan
-    from hepdata_adapters.common.features import resolve
-    from hepdata_adapters.common.progress import progress_bar
-    from hepdata_adapters.common.samples import NAMED, few
-    from hepdata_adapters.common.specs.compute import binding_of
-    from hepdata_adapters.common.specs.model import Specs
+    from hepdata_adapters.common.samples import NAMED, few, filled_lines, left_out
     from hepdata_adapters.common.split import describe_split
 
     console = Console()
     parsed = load_config(config, overrides, user_code=not no_user_code)
-    manifest = scan(parsed)
-    layout = resolve(parsed, manifest)
-    if parsed.specs:
-        wanted = binding_of(parsed, manifest, layout)
-        Specs.load(parsed.specs).verify(wanted, f"specs {parsed.specs}")
+    prepared = None if quick and not delivery else checked(parsed)
+    manifest, layout = (prepared.manifest, prepared.layout) if prepared else looked_at(parsed)
+
+    def show(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     for number, sample in enumerate(parsed.samples):
         files = [file for file in manifest.files if file.sample == number]
         label = f"{sample.label:g}" if isinstance(sample.label, float) else sample.label
         events = sum(file.entries for file in files)
-        console.print(
-            f"sample {sample.name}: {len(files)} file(s), {events:,} events, label {label}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        show(f"sample {sample.name}: {len(files)} file(s), {events:,} events, label {label}")
     for file in manifest.empty:
-        console.print(f"no events in {file.url}:{file.tree}", highlight=False, soft_wrap=True)
+        show(f"no events in {file.url}:{file.tree}")
     kinds = [feature.branch.kind for feature in layout.features]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-    console.print(f"features: {len(kinds)} ({counts}); task: {layout.task or 'none, no labels'}")
+    task = layout.task or "none, no labels (fit needs a label in each sample)"
+    show(f"features: {len(kinds)} ({counts}); task: {task}")
     names = [feature.branch.name for feature in layout.features]
     if names:
-        console.print(f"x is made of {few(names, NAMED)}", highlight=False, soft_wrap=True)
+        show(f"x is made of {few(names, NAMED)}")
     for name, given in layout.inputs.items():
-        made = few(given.branches, NAMED)
-        console.print(f"{name} is made of {made}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"split by {describe_split(parsed.split, layout.identity)}", highlight=False)
-    for name, reason in layout.excluded.items():
-        console.print(f"excluded {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if parsed.model.factory:
-        from hepdata_adapters.common.factory import load_factory
-
-        load_factory(parsed.model.factory)
-    if delivery or not quick:
-        with progress_bar("computing specs") as report:
-            dataset = Dataset.prepare(parsed, progress=report)
-        show_classes(dataset, console)
-        for note in dataset.remarks:
-            console.print(f"NOTE: {note.text}", highlight=False, markup=False, soft_wrap=True)
+        show(f"{name} is made of {few(given.branches, NAMED)}")
+    show(f"split by {describe_split(parsed.split, layout.identity)}")
+    for line in left_out(layout.excluded, len(layout.excluded)):
+        show(line)
+    if prepared:
+        for line in filled_lines(prepared, len(layout.features)):
+            show(line)
+        show_classes(prepared, console)
+        for note in prepared.remarks:
+            show(f"NOTE: {note.text}")
         if delivery:
-            check_delivery(dataset, console)
-    console.print("valid")
+            check_delivery(prepared, console)
+    show("valid")
+
+
+def looked_at(config: RunConfig) -> tuple[Manifest, Layout]:
+    """The files and features of a config, as far as names and types tell.
+
+    Raises one error for all that stands in the way of these.
+    """
+    from hepdata_adapters.common.derive import scan
+    from hepdata_adapters.common.features import resolve
+    from hepdata_adapters.common.specs.compute import binding_of
+    from hepdata_adapters.common.specs.model import Specs
+
+    def look() -> tuple[Manifest, Layout]:
+        manifest = scan(config)
+        layout = resolve(config, manifest)
+        if config.specs:
+            wanted = binding_of(config, manifest, layout)
+            Specs.load(config.specs).verify(wanted, f"specs {config.specs}")
+        return manifest, layout
+
+    return _beside_factory(config, look)
+
+
+def checked(config: RunConfig) -> Dataset:
+    """The dataset of a config that a training can take.
+
+    Raises one error for all that stands in the way.
+    """
+    from hepdata_adapters.common.dataset import Dataset
+    from hepdata_adapters.common.progress import progress_bar
+    from hepdata_adapters.common.run import output_names
+    from hepdata_adapters.common.settle import refuse
+
+    def prepare() -> Dataset:
+        with progress_bar("computing specs", shown=sys.stderr.isatty()) as report:
+            prepared = Dataset.prepare(config, progress=report)
+        refuse(prepared.config, prepared.layout, prepared.specs)
+        if prepared.layout.task:
+            output_names(prepared)
+        return prepared
+
+    return _beside_factory(config, prepare)
+
+
+def _beside_factory(config: RunConfig, make: Callable[[], _Made]) -> _Made:
+    """What ``make`` gives; its errors come together with that of the model's factory."""
+    from hepdata_adapters.common.factory import load_factory
+    from hepdata_adapters.common.problems import Faults
+
+    faults = Faults()
+    factory = config.model.factory
+    if factory:
+        faults.ask(lambda: load_factory(factory))
+    found = [faults.ask(make)]
+    faults.stop()
+    return next(made for made in found if made is not None)
 
 
 def show_classes(dataset: Dataset, console: Console) -> None:

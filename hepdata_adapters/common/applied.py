@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.columns import Columns, Jagged
 from hepdata_adapters.common.config import DatasetConfig, Sample, Split, Weight
-from hepdata_adapters.common.derive import derived
+from hepdata_adapters.common.derive import computed_targets, derived
 from hepdata_adapters.common.errors import ConfigError, HepDataError, nearest
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.feature_config import Feature
@@ -205,19 +205,36 @@ def _config(run: RunParts, samples: tuple[Sample, ...], manifest: Manifest) -> D
     wanted = {name for s in samples if s.selection for name in parse(s.selection, known).names}
     wanted |= {*run.transform.columns, *run.specs.binding.identity}
     wanted |= {s.weight.branch for s in samples if s.weight.branch in config.columns}
+    weights = [
+        _computed_weight(sample, file, set(config.derived))
+        for sample, file in zip(samples, manifest.files, strict=True)
+    ]
+    wanted |= {name for w in weights if w.branch for name in parse(w.branch, known).names}
     columns: dict[str, str] = {}
     while wanted:
         name = wanted.pop()
         if name in config.columns and name not in columns:
             columns[name] = config.columns[name]
             wanted |= parse(columns[name], known).names
-    samples = tuple(sample.model_copy(update={"weight": Weight()}) for sample in samples)
+    samples = tuple(
+        sample.model_copy(update={"weight": weight})
+        for sample, weight in zip(samples, weights, strict=True)
+    )
     return config.model_copy(
         update={
             "samples": samples, "features": features, "columns": columns, "exclude": (),
             "task": None, "specs": None, "split": Split(identity="entry"),
         }
     )  # fmt: skip
+
+
+def _computed_weight(sample: Sample, file: FileInfo, derived: set[str]) -> Weight:
+    """The weight where it is an expression that the file can compute; a branch is read as it is."""
+    known = derived | set(file.schema)
+    for text in computed_targets(sample, [file]):
+        if parse(text, known).names <= known:
+            return Weight(branch=text)
+    return Weight()
 
 
 def _listed(split: Split, values: NDArray[np.generic]) -> NDArray[np.int64]:

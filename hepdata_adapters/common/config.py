@@ -1,11 +1,11 @@
-"""The configuration: samples, features, split, sampling, model and training.
+"""The configuration: samples, features, split and sampling; model and training beside them.
 
 One pydantic model, built in Python or read from YAML (`config_file`). Unknown keys are errors.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import keyword
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -21,14 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from hepdata_adapters.common.config_counts import (
-    MOST_WEIGHTS,
-    Epochs,
-    Events,
-    Folds,
-    Processes,
-    Streams,
-)
+from hepdata_adapters.common.config_counts import Events, Folds, Streams
 from hepdata_adapters.common.feature_config import (
     RESERVED,
     Feature,
@@ -40,6 +33,7 @@ from hepdata_adapters.common.feature_config import (
     Objects,
     Text,
 )
+from hepdata_adapters.common.training_config import ModelConfig, TrainingConfig
 
 Task = Literal["binary", "multiclass", "regression"]
 Framework = Literal["torch", "tf"]
@@ -49,6 +43,14 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _number_or_name(text: Any) -> Any:
+    """A number for text that is one, such as "1e-3": no branch is called so."""
+    if isinstance(text, str) and text[:1] in set("0123456789.+-"):
+        with contextlib.suppress(ValueError):
+            return float(text)
+    return text
 
 
 class Weight(_Model):
@@ -75,9 +77,10 @@ class Sample(_Model):
     """A physics process: files, and what all their events have in common.
 
     files: paths, globs, URLs, each optionally with its tree as ``file.root:tree``.
-    label: a number for all events, or the name of a branch.
+    label: a number for all events, the name of a branch, or an expression over branches.
     selection: a cut on the events, such as ``nJet >= 4 & max(Jet_pt) > 30`` (see `expressions`).
-    weight: a number, the name of a branch, or both as ``{branch: …, constant: …}``.
+    weight: a number, the name of a branch (or an expression over branches), or both as
+    ``{branch: …, constant: …}``.
 
     >>> Sample(files="ttH_*.root", tree="Events", label=1).files
     ('ttH_*.root',)
@@ -97,9 +100,15 @@ class Sample(_Model):
             return (str(files),)
         return tuple(map(str, files)) if isinstance(files, list | tuple) else files
 
+    @field_validator("label", mode="before")
+    @classmethod
+    def _label(cls, label: Any) -> Any:
+        return _number_or_name(label)
+
     @field_validator("weight", mode="before")
     @classmethod
     def _weight(cls, weight: Any) -> Any:
+        weight = _number_or_name(weight)
         if isinstance(weight, str):
             return Weight(branch=weight)
         return Weight(constant=weight) if isinstance(weight, int | float) else weight
@@ -214,7 +223,8 @@ class Sampling(_Model):
 
     chunk_size: events mixed together in each stream. The rest is about the training split only.
     balance: ``over`` repeats events of rare classes, ``under`` leaves out events of frequent ones,
-    ``weights`` scales the weights, so that the classes have these proportions.
+    so that the classes have these proportions of the events, whatever these weigh; ``weights``
+    scales the weights, so that they have them of the sum of weights.
     proportions: share of each class number; equal by default.
     resample: draw events in proportion to |weight|; each then has the mean of |weight|, its sign
     kept.
@@ -313,7 +323,7 @@ missing=None, indicator=False, overflow=None),)
     def derived(self) -> dict[str, str]:
         """The derived columns, those of the features included: expression by name."""
         found = dict(self.columns)
-        for feature in self._listed():
+        for feature in self.listed:
             if feature.expression is not None:
                 found[feature.branch] = feature.expression
         return found
@@ -321,7 +331,7 @@ missing=None, indicator=False, overflow=None),)
     @model_validator(mode="after")
     def _one_meaning(self) -> DatasetConfig:
         known = dict(self.columns)
-        for feature in self._listed():
+        for feature in self.listed:
             text = feature.expression
             if text is not None and known.setdefault(feature.branch, text) != text:
                 raise ValueError(f"{feature.branch!r} has two expressions")
@@ -330,10 +340,11 @@ missing=None, indicator=False, overflow=None),)
     @property
     def scaling_functions(self) -> tuple[str, ...]:
         """The user's functions that features name."""
-        scalings = (feature.scaling for feature in self._listed())
+        scalings = (feature.scaling for feature in self.listed)
         return tuple(s.function for s in scalings if isinstance(s, FunctionScaling))
 
-    def _listed(self) -> list[Feature]:
+    @property
+    def listed(self) -> list[Feature]:
         """All features that are listed, of ``x`` and of the inputs."""
         found = [] if self.features == "*" else list(self.features)
         for given in self.inputs.values():
@@ -344,44 +355,6 @@ missing=None, indicator=False, overflow=None),)
     def labelled(self) -> bool:
         """Whether the samples have labels."""
         return self.samples[0].label is not None
-
-
-class ModelConfig(_Model):
-    """The network: the paper's by default, or the user's ``factory(num_features)``.
-
-    factory: ``package.module:function`` or ``file.py:function``. Where the config has inputs, it
-    gets the shapes of an event by name, such as ``{"jets": (10, 4), "jets_mask": (10,)}``, and
-    its model takes a dict of tensors with these names; ``num_outputs`` is passed if it is asked
-    for.
-    """
-
-    factory: str | None = None
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
-    dropout: float = Field(default=0.5, ge=0.0, lt=1.0)
-
-    @field_validator("hidden")
-    @classmethod
-    def _fits(cls, hidden: tuple[int, ...]) -> tuple[int, ...]:
-        if sum(low * high for low, high in itertools.pairwise((1, *hidden))) > MOST_WEIGHTS:
-            raise ValueError(
-                f"these layers have more than {MOST_WEIGHTS:,} weights, "
-                f"{16 * MOST_WEIGHTS // 10**9} GB of memory in training"
-            )
-        return hidden
-
-
-class TrainingConfig(_Model):
-    """How long and how fast to train. workers: DataLoader processes per split."""
-
-    epochs: Epochs = Field(default=60, ge=1)
-    batch_size: Events = Field(default=128, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0.0, allow_inf_nan=False)
-    weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    patience: Epochs = Field(default=10, ge=1)
-    workers: Processes = Field(default=0, ge=0)
-    accelerator: str = "auto"
-    devices: Processes = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class RunConfig(DatasetConfig):

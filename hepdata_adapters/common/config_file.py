@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,12 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hepdata_adapters.common.config import (
-    ModelConfig,
     RunConfig,
     Sample,
     Sampling,
     Split,
-    TrainingConfig,
     Weight,
 )
 from hepdata_adapters.common.errors import ConfigError, nearest
@@ -33,10 +30,11 @@ from hepdata_adapters.common.feature_config import (
     RaggedInput,
     SetInput,
 )
+from hepdata_adapters.common.plain_yaml import read_yaml, write_yaml
+from hepdata_adapters.common.training_config import ModelConfig, TrainingConfig
 from hepdata_adapters.common.user_code import refuse_code
 
 MAX_CONFIG_BYTES = 1_000_000
-MAX_DEPTH, MAX_EVENTS, MAX_PLAIN = 50, 200_000, 10_000
 _C = TypeVar("_C", bound=BaseModel)
 _UNION = re.compile(r"literal\[|tuple\[|constrained-|function-|\w+-scaling$|float$|str$")
 
@@ -56,24 +54,64 @@ def load_config(
     if not isinstance(document, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values")
     document = override(_beside(document, path.parent), overrides)
-    config = validated(RunConfig, document, str(path))
+    return _run_config(document, str(path), user_code)
+
+
+def samples_config(
+    files: Sequence[str], overrides: Sequence[str] = (), *, user_code: bool = True
+) -> RunConfig:
+    """The config of one file a class, in this order, with overrides as in `load_config`.
+
+    Raises ConfigError for a file that is no ROOT file: a config is given alone.
+
+    >>> [sample.label for sample in samples_config(["qcd.root:Events", "tth.root"]).samples]
+    [0.0, 1.0]
+    """
+    for name in files:
+        if Path(name).suffix in (".yaml", ".yml"):
+            raise ConfigError(
+                f"{name} is a config beside other files: give one config alone, whose samples "
+                f"name the files"
+            )
+    samples = [{"files": name, "label": number} for number, name in enumerate(files)]
+    document = override({"samples": samples}, overrides)
+    return _run_config(document, "the files given", user_code)
+
+
+def _run_config(document: Mapping[str, Any], source: str, user_code: bool) -> RunConfig:
+    config = validated(RunConfig, document, source)
     if not user_code:
-        refuse_code(config, str(path))
+        refuse_code(config, source)
     return config
 
 
 def read_document(path: Path) -> Any:
     """The YAML document of a file. Raises ConfigError for one that is missing, large or no YAML."""
+    if re.search(r"\.root(:.+)?$", str(path)):
+        raise _no_config(path)
     if not path.is_file():
         raise ConfigError(f"no config file {str(path)!r}")
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes")
-        return read_yaml(path.read_text("utf-8"))
+        content = path.read_bytes()
+        if content.startswith(b"root"):
+            raise _no_config(path)
+        return read_yaml(content.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not readable as YAML: {_one_line(error)}") from None
+
+
+def _no_config(path: Path) -> ConfigError:
+    """The error for a ROOT file where a config is wanted."""
+    name = write_yaml(str(path), flow=True)
+    return ConfigError(
+        f"{path} is a ROOT file, and not the config that says what to do with it. Write a YAML "
+        f"file with the line: samples: [{{files: {name}, label: BRANCH}}] (BRANCH is the one "
+        f"with the label; or give a file of each class: hepdata-adapters fit BKG.root SIG.root)"
+    )
 
 
 def validated(kind: type[_C], document: Mapping[str, Any], source: str) -> _C:
@@ -125,55 +163,6 @@ def _item(target: Any, number: str, assignment: str) -> Any:
     return target[int(number)]
 
 
-def read_yaml(text: str) -> Any:
-    """One YAML document of plain values; raises yaml.YAMLError.
-
-    Aliases (which can blow up a small file), repeated keys and deep nesting are refused.
-    """
-    _check_structure(text)
-    loader = _PlainLoader(text)
-    try:
-        return loader.get_single_data()
-    except (ValueError, TypeError, LookupError) as error:  # such as !!int abc, 2001-99-99
-        raise yaml.YAMLError(f"a value does not fit its type: {error}") from None
-    finally:
-        loader.dispose()
-
-
-def _check_structure(text: str) -> None:
-    """Refuse what would cost more than reading the text once, before anything is built."""
-    depth = 0
-    for number, event in enumerate(yaml.parse(text, Loader=_Loader)):
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not supported{event.start_mark}")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH:
-            raise yaml.YAMLError(f"it is nested more than {MAX_DEPTH} deep{event.start_mark}")
-        if isinstance(event, yaml.ScalarEvent) and not event.style and len(event.value) > MAX_PLAIN:
-            raise yaml.YAMLError(f"a value without quotes is too long{event.start_mark}")
-        if number > MAX_EVENTS:
-            raise yaml.YAMLError(f"it has more than {MAX_EVENTS:,} keys and values")
-
-
-# the one of libyaml, where it was built in, is ten times as fast
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _PlainLoader(_Loader):  # type: ignore[misc]
-    """Safe YAML without repeated keys."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) < len(node.value):
-            names = Counter(self.construct_object(key, deep=True) for key, _ in node.value)
-            twice = next(name for name, count in names.items() if count > 1)
-            raise yaml.YAMLError(f"key {twice!r} stands twice{node.start_mark}")
-        return mapping
-
-
 def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The document with its relative paths taken from ``folder``; other faults stay."""
 
@@ -181,6 +170,8 @@ def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(path, list):
             return [beside(item) for item in path]
         if not isinstance(path, str) or "://" in path or Path(path).is_absolute():
+            return path
+        if path.startswith(("~", "$")) and not (folder / path).exists():
             return path
         return str(folder / path)
 

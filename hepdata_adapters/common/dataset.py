@@ -24,7 +24,9 @@ from hepdata_adapters.common.memory import buffer_of, check_memory
 from hepdata_adapters.common.normalise import normalised
 from hepdata_adapters.common.notes import Note, notes_of
 from hepdata_adapters.common.plan import Plan, PlanFile
+from hepdata_adapters.common.problems import told
 from hepdata_adapters.common.same_events import check_identity
+from hepdata_adapters.common.settle import settled
 from hepdata_adapters.common.source import MAX_CACHED_BYTES
 from hepdata_adapters.common.specs.compute import Progress, binding_of, cache_folder, cached_specs
 from hepdata_adapters.common.specs.model import Specs
@@ -76,7 +78,11 @@ class Dataset:
             specs.verify(wanted, "the given specs")
             specs = specs.read_here(wanted)
         check_identity(config.split, specs)
-        built = transform or assemble(layout, manifest, specs)
+        layout = settled(config, manifest, layout, specs, transform.columns if transform else ())
+        try:
+            built = transform or assemble(layout, manifest, specs)
+        except ConfigError as error:
+            raise told(error, config) from None
         check_memory(buffer_of(built, config.sampling, specs), available_memory())
         config = normalised(config, manifest, kept)
         counts = None

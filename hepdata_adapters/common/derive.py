@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
 from hepdata_adapters.common.columns import Column, Jagged
-from hepdata_adapters.common.config import DatasetConfig
+from hepdata_adapters.common.config import DatasetConfig, Sample
 from hepdata_adapters.common.errors import BranchError, ConfigError, SchemaError, nearest
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.feature_config import Objects
 from hepdata_adapters.common.manifest import FileInfo, Manifest, build_manifest
+from hepdata_adapters.common.patterns import matching_any
+from hepdata_adapters.common.plain_yaml import write_yaml
 from hepdata_adapters.common.schema import Branch, Schema
 from hepdata_adapters.common.shared_counts import shared_counts
 from hepdata_adapters.common.transform.preparation import (
@@ -36,14 +38,19 @@ def scan(config: DatasetConfig) -> Manifest:
 
 def derived(config: DatasetConfig, manifest: Manifest) -> Manifest:
     """`scan` for files that are known already."""
-    if not config.objects and not config.derived:
+    targets = [
+        computed_targets(sample, [file for file in manifest.files if file.sample == number])
+        for number, sample in enumerate(config.samples)
+    ]
+    if not config.objects and not config.derived and not any(targets):
         return manifest
-    made: dict[tuple[Branch, ...], tuple[Preparation, Schema]] = {}
+    made: dict[tuple[object, ...], tuple[Preparation, Schema]] = {}
     files = []
     for file in manifest.files:
-        kind = tuple(file.schema.values())
+        columns = config.derived | targets[file.sample]
+        kind = (tuple(file.schema.values()), tuple(columns))
         if kind not in made:
-            made[kind] = _prepare(config, file)
+            made[kind] = _prepare(config, columns, file)
         preparation, schema = made[kind]
         files.append(replace(file, preparation=preparation, schema=schema))
     return Manifest(tuple(files))
@@ -80,11 +87,13 @@ def _raw(branch: Branch) -> RawBranch:
     )
 
 
-def _prepare(config: DatasetConfig, file: FileInfo) -> tuple[Preparation, Schema]:
+def _prepare(
+    config: DatasetConfig, derived: Mapping[str, str], file: FileInfo
+) -> tuple[Preparation, Schema]:
     """How the branches of a file are prepared, and what comes out."""
-    groups = tuple(_group(name, wanted, file) for name, wanted in config.objects.items())
+    groups = tuple(_group(name, wanted, derived, file) for name, wanted in config.objects.items())
     _refuse_shared(groups)
-    columns = _ordered(config.derived, file)
+    columns = _ordered(derived, file)
     readable = [branch for branch in file.schema.values() if branch.readable]
     preparation = Preparation(
         branches=tuple(map(_raw, readable)),
@@ -100,10 +109,10 @@ def _prepare(config: DatasetConfig, file: FileInfo) -> tuple[Preparation, Schema
     return preparation, schema
 
 
-def _group(name: str, wanted: Objects, file: FileInfo) -> ObjectGroup:
+def _group(name: str, wanted: Objects, derived: Mapping[str, str], file: FileInfo) -> ObjectGroup:
     patterns = wanted.branches or (f"{name}_*", f"{name}.*")
     jagged = [branch.name for branch in file.schema.values() if branch.kind == "jagged"]
-    members = tuple(n for n in jagged if any(fnmatchcase(n, pattern) for pattern in patterns))
+    members = tuple(matching_any(patterns, jagged))
     if not members:
         raise BranchError(
             f"objects {name}: no jagged branch matches {' or '.join(map(repr, patterns))}"
@@ -117,9 +126,56 @@ def _group(name: str, wanted: Objects, file: FileInfo) -> ObjectGroup:
         sort_by=wanted.sort_by,
         descending=wanted.order == "descending",
     )
-    for text in group.expressions:
-        _check_known(f"objects {name}", text, set(file.schema), file)
+    for key in ("selection", "sort_by"):
+        text = getattr(wanted, key)
+        if text is not None:
+            _refuse_columns(f"objects.{name}.{key}", key, text, derived, file)
+            _check_known(f"objects {name}", text, set(file.schema), file)
     return group
+
+
+def _refuse_columns(
+    place: str, key: str, text: str, derived: Mapping[str, str], file: FileInfo
+) -> None:
+    """Raise ConfigError for a derived column in what selects objects: it is computed afterwards.
+
+    The message holds the cut with the expressions in the place of their names.
+    """
+    try:
+        names = parse(text, {*file.schema, *derived}).names & derived.keys()
+    except ConfigError:
+        return  # told by those who read it next
+    if names:
+        written = write_yaml({key: inlined(text, derived)}, flow=True).strip("{}")
+        raise ConfigError(
+            f"{place}: columns are computed from the objects that the cut leaves, so it cannot "
+            f"use {', '.join(map(repr, sorted(names)))}. Write: {written}"
+        )
+
+
+def inlined(text: str, columns: Mapping[str, str]) -> str:
+    """An expression with those of the columns in the place of their names.
+
+    >>> inlined("Jet_pt > 30", {"Jet_pt": "hypot(Jet_px, Jet_py)"})
+    '(hypot(Jet_px, Jet_py)) > 30'
+    """
+    for _ in columns:  # a column may need another one
+        text = re.sub(
+            r"(?<![\w.])[A-Za-z_]\w*(?![\w.]|\s*\()",
+            lambda found: f"({columns[found[0]]})" if found[0] in columns else found[0],
+            text,
+        )
+    return text
+
+
+def computed_targets(sample: Sample, files: Sequence[FileInfo]) -> dict[str, str]:
+    """Label and weight of a sample where they are expressions: columns named by their text."""
+    return {
+        text: text
+        for text in (sample.label, sample.weight.branch)
+        if isinstance(text, str) and not re.fullmatch(r"[\w./]+", text)
+        and all(text not in file.schema for file in files)
+    }  # fmt: skip
 
 
 def _refuse_shared(groups: tuple[ObjectGroup, ...]) -> None:
@@ -136,12 +192,15 @@ def _refuse_shared(groups: tuple[ObjectGroup, ...]) -> None:
 
 def _ordered(columns: Mapping[str, str], file: FileInfo) -> dict[str, str]:
     """The derived columns, each after those that it needs."""
-    known = set(file.schema) | set(columns)
+    known = set(file.schema) | {name for name in columns if name.isidentifier()}
     taken = [name for name in columns if name in file.schema]
     if taken:
         raise ConfigError(f"columns: {taken[0]!r} is a branch of {file.url}; choose another name")
     needs = {
-        name: _check_known(f"columns.{name}", text, known, file) for name, text in columns.items()
+        name: _check_known(
+            f"columns.{name}" if name.isidentifier() else "label or weight", text, known, file
+        )
+        for name, text in columns.items()
     }
     try:
         order = list(TopologicalSorter({n: sorted(needs[n] & set(columns)) for n in columns})

@@ -24,8 +24,9 @@ The command line turns ``ConfigError`` into exit code 2 and all others into exit
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 
 class HepDataError(Exception):
@@ -100,6 +101,12 @@ class EventError(HepDataError):
     """A raw event given for inference does not fit the transform of the model."""
 
 
+FaultKind = Literal["missing", "undefined", "too large", "too long", "uneven", "outside"]
+"""What is wrong with a value: it is NaN or infinite, not in the domain of the scaling, too large
+for float32, one of too many in its event; its list is longer or shorter than the others of the
+group; it lies outside of the image."""
+
+
 class Place(TypedDict, total=False):
     """Where a fault in the data is. entries: a range, its first one and the one after its last."""
 
@@ -110,21 +117,59 @@ class Place(TypedDict, total=False):
 
 
 class DataError(HepDataError):
-    """A fault in the data, with its place.
+    """A fault in the data, with its place: ``file``, ``tree``, ``branch`` and ``entries``.
 
-    >>> print(DataError("basket is corrupt", file="a.root", tree="Events", branch="MET"))
+    Each of them is None where it is not known. what: the fault alone.
+
+    >>> error = DataError("basket is corrupt", file="a.root", tree="Events", branch="MET")
+    >>> print(error)
     basket is corrupt [file a.root, tree Events, branch MET]
+    >>> error.branch, error.entries
+    ('MET', None)
     """
 
     def __init__(self, what: str, **place: Unpack[Place]) -> None:
-        places = {name: place.get(name) for name in ("file", "tree", "branch")}
-        entries = place.get("entries")
-        if entries is not None:
-            first, stop = entries
-            alone = stop == first + 1
-            places["entry" if alone else "entries"] = f"{first}" if alone else f"{first} to {stop}"
-        where = ", ".join(f"{key} {value}" for key, value in places.items() if value is not None)
-        super().__init__(f"{what} [{where}]" if where else what)
+        self.what = what
+        # a text alone may be that of an error in another process, which ends with its place
+        known = place or _place_in(what)
+        self.file, self.tree = known.get("file"), known.get("tree")
+        self.branch, self.entries = known.get("branch"), known.get("entries")
+        super().__init__(f"{what}{_shown(place)}")
+
+
+def _shown(place: Place) -> str:
+    places = {name: place.get(name) for name in ("file", "tree", "branch")}
+    entries = place.get("entries")
+    if entries is not None:
+        first, stop = entries
+        alone = stop == first + 1
+        places["entry" if alone else "entries"] = f"{first}" if alone else f"{first} to {stop}"
+    where = ", ".join(f"{key} {value}" for key, value in places.items() if value is not None)
+    return f" [{where}]" if where else ""
+
+
+_PLACE = re.compile(
+    r" \[(?=file |tree |branch |entr)(?:file (?P<file>.+?))?(?:(?:, |(?<=\[))tree (?P<tree>.+?))?"
+    r"(?:(?:, |(?<=\[))branch (?P<branch>.+?))?"
+    r"(?:(?:, |(?<=\[))entr(?:y (?P<entry>\d+)|ies (?P<first>\d+) to (?P<stop>\d+)))?\]\s*$"
+)
+
+
+def _place_in(text: str) -> Place:
+    """The place at the end of the text of a DataError.
+
+    >>> _place_in("is bad [file a.root, tree Events, entry 7]")["entries"]
+    (7, 8)
+    """
+    found = _PLACE.search(text)
+    if found is None:
+        return {}
+    first, stop = found["entry"] or found["first"], found["stop"]
+    entries = None if first is None else (int(first), int(stop or int(first) + 1))
+    return {
+        "file": found["file"], "tree": found["tree"], "branch": found["branch"],
+        "entries": entries,
+    }  # fmt: skip
 
 
 class FileError(DataError):
@@ -134,16 +179,18 @@ class FileError(DataError):
 class ReplacedError(FileError):
     """A file is no longer the one that the dataset was made from.
 
-    >>> print(ReplacedError("its size was 10, it is 12", file="a.root"))
+    >>> print(ReplacedError.by("its size was 10, it is 12", "a.root"))
     the file was replaced or written to since the dataset was made: its size was 10, it is 12. \
 Begin again with a new dataset, which looks at its files anew [file a.root]
     """
 
-    def __init__(self, what: str, **place: Unpack[Place]) -> None:
-        super().__init__(
-            f"the file was replaced or written to since the dataset was made: {what}. "
+    @classmethod
+    def by(cls, change: str, file: str) -> ReplacedError:
+        """The error for a file of which ``change`` was seen."""
+        return cls(
+            f"the file was replaced or written to since the dataset was made: {change}. "
             f"Begin again with a new dataset, which looks at its files anew",
-            **place,
+            file=file,
         )
 
 
@@ -162,23 +209,32 @@ class SchemaError(DataError):
 class InvalidValueError(DataError):
     """A value (NaN, infinity, overlong list, label) that its policy does not allow.
 
-    row: the event, counted in the columns at hand, where their place in a file is not known.
+    kind: what is wrong with it. row: the event, counted in the columns at hand, where their place
+    in a file is not known.
 
     >>> print(InvalidValueError("MET holds NaN", branch="MET", row=3).at("a.root", "Events", 100))
     MET holds NaN [file a.root, tree Events, branch MET, entry 103]
     """
 
-    def __init__(self, what: str, *, row: int | None = None, **place: Unpack[Place]) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        row: int | None = None,
+        kind: FaultKind | None = None,
+        **place: Unpack[Place],
+    ) -> None:
         shown = what if row is None else f"{what} (event {row} of those given)"
         super().__init__(shown, **place)
-        self.what, self.branch, self.row = what, place.get("branch"), row
+        self.what, self.row, self.kind = what, row, kind
 
     def at(self, file: str, tree: str, start: int) -> InvalidValueError:
         """The same fault in columns that begin at entry ``start`` of a tree."""
         entry = start + (self.row or 0)
         return InvalidValueError(
-            self.what, file=file, tree=tree, branch=self.branch, entries=(entry, entry + 1)
-        )
+            self.what, kind=self.kind, file=file, tree=tree, branch=self.branch,
+            entries=(entry, entry + 1),
+        )  # fmt: skip
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

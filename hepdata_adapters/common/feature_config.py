@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -95,6 +96,21 @@ def _interval(clip: Clip) -> Clip:
     return clip
 
 
+def _open_ends(clip: Any) -> Any:
+    """An infinite limit is none."""
+    if not isinstance(clip, list | tuple):
+        return clip
+    ends = (-math.inf, math.inf)
+    return (
+        tuple(
+            None if isinstance(limit, float) and limit == end else limit
+            for limit, end in zip(clip, ends, strict=True)
+        )
+        if len(clip) == 2
+        else clip
+    )
+
+
 class Feature(_Model):
     """One branch, or one expression over branches, that the model sees.
 
@@ -106,7 +122,9 @@ class Feature(_Model):
     ``{center: …, scale: …}``, ``{function: …}``.
     clip: ``[low, high]`` in the units of the branch, either may be null; clipped values are
     counted.
-    length: columns of a jagged branch: ``"max"``, a quantile below 1 of the length, or a count.
+    length: columns of a jagged branch: ``"max"`` (the longest of the training events: longer ones
+    elsewhere are cut to it and counted, see ``overflow``), a quantile below 1 of the length, or a
+    count.
     missing: what replaces NaN and infinity (``mean`` or ``median`` of the training split, or a
     raw value); the mask is then false. ``error`` refuses them, ``drop`` leaves out the event.
     indicator: one more column (per value), 1 where a value was missing, else 0.
@@ -116,7 +134,7 @@ class Feature(_Model):
     branch: str
     expression: Text | None = None
     scaling: Scaling | None = None
-    clip: Annotated[Clip, AfterValidator(_interval)] | None = None
+    clip: Annotated[Clip, BeforeValidator(_open_ends), AfterValidator(_interval)] | None = None
     length: Length | None = None
     missing: Missing | None = None
     indicator: bool = False
@@ -130,11 +148,15 @@ class Feature(_Model):
 
 
 class FeatureDefaults(_Model):
-    """What a feature gets where it says nothing itself. pad: of the scaled columns."""
+    """What a feature gets where it says nothing itself. pad: of the scaled columns.
+
+    missing: by default ``error``; for ``features: "*"``, the median in the branches in which
+    values are missing somewhere in the data, which are named and counted.
+    """
 
     scaling: NamedScaling = "standard"
     length: Length = 0.99
-    missing: Missing = "error"
+    missing: Missing | None = None
     overflow: Overflow = "truncate"
     pad: Finite = 0.0
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
 from hepdata_adapters.common.config import DatasetConfig, Task
-from hepdata_adapters.common.errors import BranchError, ConfigError, nearest
+from hepdata_adapters.common.errors import BranchError, ConfigError
 from hepdata_adapters.common.expressions import Expression, parse
+from hepdata_adapters.common.feature_choice import all_features, listed_features, nothing_left
 from hepdata_adapters.common.feature_config import (
     COUNT,
     Clip,
@@ -21,7 +22,8 @@ from hepdata_adapters.common.feature_config import (
     Scaling,
     SetInput,
 )
-from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.manifest import FileInfo, Manifest
+from hepdata_adapters.common.problems import Faults, each
 from hepdata_adapters.common.schema import Branch
 from hepdata_adapters.common.split import IDENTITY, split_branches
 
@@ -116,40 +118,64 @@ def resolve(config: DatasetConfig, manifest: Manifest) -> Layout:
     """
     labels = _unique(s.label for s in config.samples if isinstance(s.label, str))
     weights = _unique(s.weight.branch for s in config.samples if s.weight.branch)
-    for number, sample in enumerate(config.samples):
-        wanted = [n for n in (sample.label, sample.weight.branch) if isinstance(n, str)]
-        for file in (file for file in manifest.files if file.sample == number):
-            for name in wanted:
-                if file.branch(name).kind != "flat":
-                    raise BranchError(
-                        f"a label or weight is one number an event, this is "
-                        f"{file.branch(name).describe()}",
-                        file=file.url, tree=file.tree, branch=name,
-                    )  # fmt: skip
-    identity = split_branches(config.split, manifest)
-    excluded: dict[str, str] = {}
-    if config.features == "*":
-        deciding = "identity of the event" if config.split.branch is None else "decides the split"
-        reserved = dict.fromkeys(IDENTITY, "identity of the event")
-        reserved |= dict.fromkeys(identity, deciding)
-        reserved |= dict.fromkeys(weights, "weight") | dict.fromkeys(labels, "label")
-        chosen = _all_features(config, manifest, reserved, excluded)
-    else:
-        reserved_names = {*labels, *weights, *identity, *IDENTITY}
-        chosen = _listed_features(config, config.features, manifest, reserved_names)
-    features = _resolved(config, manifest, chosen, labels)
+    faults = Faults()
+    faults.ask(lambda: each(lambda found: _check_flat(*found), _targets(config, manifest)))
+    identity = faults.ask(lambda: split_branches(config.split, manifest)) or ()
+    vector = faults.ask(lambda: _vector(config, manifest, labels, weights, identity))
+    features, excluded = vector or ((), {})
     inputs = {
-        name: _resolve_input(name, given, config, manifest, labels)
+        name: resolved
         for name, given in config.inputs.items()
+        if (resolved := faults.ask(partial(_resolve_input, name, given, config, manifest, labels)))
     }
+    selections = faults.ask(lambda: parse_selections(config, manifest)) or ()
+    task = faults.ask(lambda: _task(config, manifest))
+    faults.stop()
     if not features and not inputs:
-        raise ConfigError("no features are left")
-    for name in labels:
-        manifest_branch(manifest, config, name)
-    selections = parse_selections(config, manifest)
-    task = _task(config, manifest)
+        raise nothing_left(manifest, excluded)
     drops = tuple(dict.fromkeys(_drops(features, inputs)))
     return Layout(features, inputs, labels, weights, identity, task, excluded, selections, drops)
+
+
+def _targets(config: DatasetConfig, manifest: Manifest) -> Iterable[tuple[FileInfo, str]]:
+    """Labels and weights that are branches, with each file that must have them."""
+    for file in manifest.files:
+        sample = config.samples[file.sample]
+        for name in (sample.label, sample.weight.branch):
+            if isinstance(name, str):
+                yield file, name
+
+
+def _check_flat(file: FileInfo, name: str) -> None:
+    branch = file.branch(name)
+    if branch.kind != "flat":
+        raise BranchError(
+            f"a label or weight is one number an event, this is {branch.describe()}; make one of "
+            f"it, such as any(…), sum(…) or {name}[0]",
+            file=file.url, tree=file.tree, branch=name,
+        )  # fmt: skip
+
+
+def _vector(
+    config: DatasetConfig,
+    manifest: Manifest,
+    labels: tuple[str, ...],
+    weights: tuple[str, ...],
+    identity: tuple[str, ...],
+) -> tuple[tuple[ResolvedFeature, ...], dict[str, str]]:
+    """The features of ``x``, and what ``"*"`` leaves out."""
+    if config.features != "*":
+        known = {*labels, *weights, *identity, *IDENTITY}
+        chosen = listed_features(config, config.features, manifest, known)
+        return _resolved(config, manifest, chosen, labels), {}
+    deciding = "identity of the event" if config.split.branch is None else "decides the split"
+    reserved = dict.fromkeys(IDENTITY, "identity of the event")
+    reserved |= dict.fromkeys(identity, deciding)
+    reserved |= dict.fromkeys(weights, "weight") | dict.fromkeys(labels, "label")
+    for name in _made_of(manifest, (*weights, *labels)):
+        reserved.setdefault(name, "the label or the weight is computed from it")
+    chosen, excluded = all_features(config, manifest, reserved)
+    return _resolved(config, manifest, chosen, labels), excluded
 
 
 def _resolved(
@@ -157,22 +183,21 @@ def _resolved(
 ) -> tuple[ResolvedFeature, ...]:
     """Features with their branches and the defaults."""
     defaults = config.defaults
-    found = []
-    for feature in chosen:
+
+    def resolved(feature: Feature) -> ResolvedFeature:
         _refuse_label("features", feature.branch, labels, manifest)
-        found.append(
-            ResolvedFeature(
-                branch=manifest.branch(feature.branch),
-                scaling=feature.scaling or defaults.scaling,
-                length=defaults.length if feature.length is None else feature.length,
-                missing=defaults.missing if feature.missing is None else feature.missing,
-                overflow=feature.overflow or defaults.overflow,
-                clip=feature.clip,
-                indicator=feature.indicator,
-                pad=defaults.pad,
-            )
+        return ResolvedFeature(
+            branch=manifest.branch(feature.branch),
+            scaling=feature.scaling or defaults.scaling,
+            length=defaults.length if feature.length is None else feature.length,
+            missing=_first(feature.missing, defaults.missing, "error"),
+            overflow=feature.overflow or defaults.overflow,
+            clip=feature.clip,
+            indicator=feature.indicator,
+            pad=defaults.pad,
         )
-    return tuple(found)
+
+    return each(resolved, chosen)
 
 
 def _resolve_input(
@@ -184,7 +209,7 @@ def _resolve_input(
         axes = tuple(axis.branch for axis in given.axes)
         branches = axes + tuple(channel for channel in given.channels if channel != COUNT)
     else:
-        chosen = _listed_features(config, given.features, manifest, {*labels})
+        chosen = listed_features(config, given.features, manifest, {*labels})
         features = _resolved(config, manifest, chosen, labels)
         branches = tuple(feature.branch.name for feature in features)
     for branch in map(manifest.branch, branches):
@@ -196,6 +221,20 @@ def _resolve_input(
             )
         _refuse_label(f"inputs.{name}", branch.name, labels, manifest)
     return ResolvedInput(given, features, tuple(dict.fromkeys(branches)))
+
+
+def _first(*values: Any) -> Any:
+    """The first that is given."""
+    return next(value for value in values if value is not None)
+
+
+def _made_of(manifest: Manifest, names: Iterable[str]) -> set[str]:
+    """The branches and columns that those of the names that are computed are made of."""
+    found: set[str] = set()
+    for file in manifest.files:
+        computed = [name for name in names if name in file.preparation.parsed_columns]
+        found |= file.preparation.made_of(computed)
+    return found.difference(names)
 
 
 def _refuse_label(place: str, branch: str, labels: tuple[str, ...], manifest: Manifest) -> None:
@@ -268,56 +307,6 @@ def manifest_branch(manifest: Manifest, config: DatasetConfig, name: str) -> Bra
         if name in (sample.label, sample.weight.branch):
             return file.branch(name)
     return manifest.branch(name)
-
-
-def _all_features(
-    config: DatasetConfig, manifest: Manifest, reserved: dict[str, str], excluded: dict[str, str]
-) -> list[Feature]:
-    schema = manifest.common_schema()
-    unused = [p for p in config.exclude if not any(fnmatchcase(name, p) for name in schema)]
-    if unused:
-        raise ConfigError(f"exclude: no branch matches {unused[0]!r}{nearest(unused[0], schema)}")
-    chosen = []
-    for name, branch in schema.items():
-        if not branch.readable:
-            excluded[name] = branch.describe()
-        elif name in reserved:
-            excluded[name] = reserved[name]
-        elif any(fnmatchcase(name, pattern) for pattern in config.exclude):
-            excluded[name] = "excluded by the config"
-        else:
-            chosen.append(Feature(branch=name))
-    return chosen
-
-
-def _listed_features(
-    config: DatasetConfig, listed: Iterable[Feature], manifest: Manifest, reserved: set[str]
-) -> list[Feature]:
-    """The features listed; patterns never match the reserved branches."""
-    chosen: list[Feature] = []
-    for feature in listed:
-        if "*" not in feature.branch:
-            chosen.append(feature)
-            continue
-        first = manifest.files[0]
-        names = [
-            branch.name
-            for branch in first.schema.values()
-            if branch.readable
-            and branch.name not in reserved and fnmatchcase(branch.name, feature.branch)
-            and not any(fnmatchcase(branch.name, pattern) for pattern in config.exclude)
-        ]  # fmt: skip
-        if not names:
-            raise BranchError(
-                f"no branch matches {feature.branch!r}{nearest(feature.branch, first.schema)}",
-                file=first.url, tree=first.tree,
-            )  # fmt: skip
-        chosen += [feature.model_copy(update={"branch": name}) for name in names]
-    names = [feature.branch for feature in chosen]
-    repeated = [name for number, name in enumerate(names) if name in names[:number]]
-    if repeated:
-        raise ConfigError(f"features: {repeated[0]!r} is listed twice")
-    return chosen
 
 
 def _task(config: DatasetConfig, manifest: Manifest) -> Task | None:

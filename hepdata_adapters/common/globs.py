@@ -28,7 +28,7 @@ def matches(pattern: str, names: int = MOST_NAMES, seconds: float = MOST_SECONDS
     >>> matches("/no such folder/*.root")
     []
     """
-    search = _Search(pattern, names, seconds)
+    search = _Search(Bound(pattern, names, seconds))
     root, *parts = _parts(pattern)
     return sorted(dict.fromkeys(search.below(root, parts)))
 
@@ -39,12 +39,31 @@ def _parts(pattern: str) -> list[str]:
     return [path.anchor, *path.parts[1:]] if path.anchor else ["", *path.parts]
 
 
+class Bound:
+    """Counts the names that a search looks at, and gives it up with a FileError."""
+
+    def __init__(
+        self, pattern: str, names: int = MOST_NAMES, seconds: float = MOST_SECONDS
+    ) -> None:
+        self._pattern, self._names = pattern, names
+        self._seen, self._end = 0, time.monotonic() + seconds
+
+    def count(self) -> None:
+        """One more name."""
+        self._seen += 1
+        if self._seen > self._names or time.monotonic() > self._end:
+            raise FileError(
+                f"gave up on this pattern after {self._seen:,} names: is there an end to the "
+                f"tree that it searches? Name a folder nearer to the files",
+                file=self._pattern,
+            )
+
+
 class _Search:
     """One walk, which counts what it looks at."""
 
-    def __init__(self, pattern: str, names: int, seconds: float) -> None:
-        self._pattern, self._names, self._seconds = pattern, names, seconds
-        self._seen, self._end = 0, time.monotonic() + seconds
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
 
     def below(self, folder: str, parts: list[str]) -> Iterator[str]:
         """The paths below a folder that match the parts."""
@@ -88,13 +107,7 @@ class _Search:
         try:
             with os.scandir(folder or ".") as entries:
                 for entry in entries:
-                    self._seen += 1
-                    if self._seen > self._names or time.monotonic() > self._end:
-                        raise FileError(
-                            f"gave up on this pattern after {self._seen:,} names: is there an end "
-                            f"to the tree that it searches? Name a folder nearer to the files",
-                            file=self._pattern,
-                        )
+                    self._bound.count()
                     yield entry
         except OSError:  # not to be read, or gone meanwhile: as glob has it
             return

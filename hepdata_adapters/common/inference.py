@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hepdata_adapters.common.advice import retrained
 from hepdata_adapters.common.columns import Array, Columns, take_all
 from hepdata_adapters.common.config import Sample, Split
 from hepdata_adapters.common.errors import InvalidValueError, SchemaError
@@ -81,7 +82,7 @@ def transformed(events: RawEvents, rows: NDArray[np.int64], transform: Transform
     for fault in transform.faults(columns):
         entry = events.start + int(rows[fault.row])
         raise InvalidValueError(
-            fault.reason,
+            f"{fault.reason}; {retrained(fault)}", kind=fault.kind,
             file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
         )  # fmt: skip
     return transform(columns)

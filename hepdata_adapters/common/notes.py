@@ -15,6 +15,7 @@ from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.features import Layout
 from hepdata_adapters.common.ledger import Kind
 from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.plain_yaml import write_yaml
 from hepdata_adapters.common.same_events import identity_notes
 from hepdata_adapters.common.specs.binding import Binding
 from hepdata_adapters.common.specs.census import BEYOND, NO_CLASS, Census, added
@@ -125,7 +126,7 @@ def _separating(layout: Layout, specs: Specs) -> Iterator[Note]:
             yield Note(
                 "features that separate the classes alone", {branch: 1},
                 f"{branch} alone tells class {which} {from_others} (AUC {best:.4f} in training): "
-                f"is it the label, or made of it? If so, write exclude: [{branch}]",
+                f"is it the label, or made of it? If so, write {_excluding([branch])}",
             )  # fmt: skip
 
 
@@ -155,8 +156,17 @@ def _by_name(kind: Kind, names: Sequence[str], meaning: str) -> Note:
     are = "is a feature and sounds" if len(names) == 1 else "are features and sound"
     return Note(
         kind, dict.fromkeys(names, 1),
-        f"{listed} {are} like {meaning}: if so, write exclude: [{listed}]",
+        f"{listed} {are} like {meaning}: if so, write {_excluding(names)}",
     )  # fmt: skip
+
+
+def _excluding(names: Sequence[str]) -> str:
+    """The line of a config that leaves these branches out.
+
+    >>> _excluding(["MET", "hits[10]"])
+    "exclude: [MET, 'hits[10]']"
+    """
+    return write_yaml({"exclude": list(names)}, flow=True).strip("{}")
 
 
 def _means_label(name: str, samples: set[str]) -> bool:

@@ -32,6 +32,9 @@ from hepdata_adapters.common.errors import (
 )
 from hepdata_adapters.common.globs import matches
 from hepdata_adapters.common.http import UnansweredError, client_options
+from hepdata_adapters.common.local_path import check_file, spelt_out
+from hepdata_adapters.common.remote_glob import expand_remote, is_remote_pattern
+from hepdata_adapters.common.root_classes import own_models, restore_classes
 
 _EXTRAS = {"root": ("fsspec_xrootd", "xrootd"), "s3": ("s3fs", "s3")}
 
@@ -68,10 +71,15 @@ def is_remote(url: str) -> bool:
 
 
 def expand(name: str) -> list[str]:
-    """The files of a path, glob or URL, sorted; URLs and plain paths are taken as they are.
+    """The files of a path, URL or glob, sorted; plain paths and URLs are taken as they are.
 
-    Raises FileError if a glob matches nothing.
+    Raises FileError if a glob matches nothing, or the server of a URL cannot list its files.
     """
+    if is_remote(name) and is_remote_pattern(name):
+        _require_protocol(name)
+        return expand_remote(name)
+    if not is_remote(name):
+        name = spelt_out(name)
     if is_remote(name) or not glob.has_magic(name) or Path(name).exists():
         return [name]
     found = matches(name)
@@ -90,8 +98,9 @@ def open_root(url: str) -> Any:
 
     if is_remote(url):
         _require_protocol(url)
-    elif not Path(url.removeprefix("file://")).is_file():
-        raise FileError("no such file", file=url)
+    else:
+        with reading(file=url):
+            check_file(url)
     from hepdata_adapters.common.handles import LocalSource, RemoteSource
 
     handler = RemoteSource if is_remote(url) else LocalSource
@@ -111,9 +120,10 @@ class reading:  # noqa: N801 (reads as a statement: ``with reading(file=url):``)
         self.place = place
 
     def __enter__(self) -> None:
-        return None
+        own_models()  # before a file can bring others
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        restore_classes(forget=error is not None)
         if error is None or isinstance(error, HepDataError) or not _is_fault(error):
             return
         if isinstance(error, MemoryError):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
@@ -19,6 +18,7 @@ from hepdata_adapters.common.config_file import code_references, load_config
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError, FileError
 from hepdata_adapters.common.events import events_from_columns, without_nan
+from hepdata_adapters.common.plain_yaml import write_yaml
 from hepdata_adapters.common.provenance import provenance
 from hepdata_adapters.common.remote import is_remote
 from hepdata_adapters.common.source import Source
@@ -115,7 +115,7 @@ def _read(kind: type[_M], path: Path) -> _M:
 def save_inputs(folder: Path, config: RunConfig, prepared: Dataset, names: list[str]) -> None:
     """Write what is known before the training: config, provenance, specs, transform, task."""
     document = portable(config, folder)
-    write_whole(folder / "config.yaml", yaml.safe_dump(document, sort_keys=False))
+    write_whole(folder / "config.yaml", write_yaml(document))
     write_json(folder / PROVENANCE, provenance(config, prepared, document))
     prepared.specs.save(folder / "specs.json")
     write_json(folder / "transform.json", prepared.transform.model_dump(mode="json"))

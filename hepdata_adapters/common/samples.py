@@ -16,6 +16,7 @@ from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.memory import WORTH_TELLING, buffer_of
 from hepdata_adapters.common.progress import progress_bar
+from hepdata_adapters.common.settle import filled
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SPLITS, SplitName
 from hepdata_adapters.common.transform.build import notes
@@ -68,11 +69,8 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
         f"{prepared.layout.task or 'none (no labels)'}"
     ]
     lines.append(f"  features: {few(prepared.layout.columns, NAMED)}")
-    excluded = prepared.layout.excluded
-    lines += [f"  excluded {name}: {reason}" for name, reason in list(excluded.items())[:shown]]
-    if len(excluded) > shown:
-        rest = list(excluded)[shown:]
-        lines.append(f"  excluded {len(rest)} more (see the ledger): {few(rest, NAMED)}")
+    lines += [f"  {line}" for line in left_out(prepared.layout.excluded, NAMED)]
+    lines += [f"  {line}" for line in filled_lines(prepared, NAMED)]
     branches = prepared.specs.branches
     useless = [
         note
@@ -94,6 +92,26 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
     lines += [f"  read {name}: {found}" for name, found in _namesakes(prepared).items()]
     return lines
+
+
+def left_out(excluded: Mapping[str, str], most: int) -> list[str]:
+    """A line for each reason for which branches are left out; ``most`` names in each.
+
+    >>> left_out({"a": "label", "b": "excluded by the config", "c": "excluded by the config"}, 9)
+    ['excluded a: label', 'excluded b, c: excluded by the config']
+    """
+    reasons = dict.fromkeys(excluded.values())
+    names = {why: [name for name, other in excluded.items() if other == why] for why in reasons}
+    return [f"excluded {few(names[reason], most)}: {reason}" for reason in reasons]
+
+
+def filled_lines(prepared: Dataset, most: int) -> list[str]:
+    """A line on the features whose missing values are filled though the config says nothing."""
+    found = filled(prepared.config, prepared.layout, prepared.specs)
+    if not found:
+        return []
+    shown = few([f"{name} ({events:,})" for name, events in found.items()], most)
+    return [f"NaN and infinity are filled with the median of training (events): {shown}"]
 
 
 def few(names: Sequence[str], most: int) -> str:

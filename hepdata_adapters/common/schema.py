@@ -28,11 +28,12 @@ class Branch:
 
     kind: ``flat`` one number an event; ``array`` a fixed number ``size`` of them; ``jagged`` a
     variable number; ``unsupported`` (strings, objects, nested lists) is named but never read.
-    typename: the type in the file. place: where its values are: the number of the branch among
-    those of the TTree and, of a member, among those of its parent; of an RNTuple the names from
-    the field down to the member. namesakes: branches of this very name, of which this one counts.
-    count: of a jagged branch its number of values, and of a flat one the number that it is, by a
-    name which all branches of the tree with this number have; empty where the file has none.
+    typename: the type in the file. why: what else than its type keeps it from being read. place:
+    where its values are: the number of the branch among those of the TTree and, of a member,
+    among those of its parent; of an RNTuple the names from the field down to the member.
+    namesakes: branches of this very name, of which this one counts. count: of a jagged branch its
+    number of values, and of a flat one the number that it is, by a name which all branches of the
+    tree with this number have; empty where the file has none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Branch:
     place: Place = ()
     namesakes: int = 1
     count: str = ""
+    why: str = ""
 
     @property
     def readable(self) -> bool:
@@ -51,7 +53,8 @@ class Branch:
     def describe(self) -> str:
         """A short form for people, such as ``float32[]``."""
         if not self.readable:
-            return f"{self.typename or 'unknown type'} (not read)"
+            why = f", {self.why}" if self.why else ""
+            return f"{self.typename or 'unknown type'}{why} (not read)"
         shape = {"jagged": "[]", "array": f"[{self.size}]"}.get(self.kind, "")
         first = f" (the first of {self.namesakes} of this name)" if self.namesakes > 1 else ""
         return f"{self.dtype}{shape}{first}"
@@ -96,7 +99,8 @@ def read_schema(tree: Any) -> Schema:
     and then of the first in the file: as in ROOT and uproot.
     """
     found: dict[str, list[Branch]] = {}
-    for branch in _ntuple_branches(tree) if is_rntuple(tree) else _ttree_branches(tree):
+    entries = int(tree.num_entries)
+    for branch in _ntuple_branches(tree) if is_rntuple(tree) else _ttree_branches(tree, entries):
         found.setdefault(branch.name, []).append(branch)
     return {
         name: replace(min(branches, key=lambda b: len(b.place) > 1), namesakes=len(branches))
@@ -113,7 +117,7 @@ def require(schema: Schema, name: str, *, file: str, tree: str) -> Branch:
     branch = schema[name]
     if not branch.readable:
         raise BranchError(
-            f"cannot be read as numbers: its type is {branch.typename}",
+            f"cannot be read as numbers: {branch.why or f'its type is {branch.typename}'}",
             file=file, tree=tree, branch=name,
         )  # fmt: skip
     return branch
@@ -133,23 +137,40 @@ def _in_full(name: str, known: Iterable[str]) -> str:
     return f"; give the name in full: {shown}"
 
 
-def _ttree_branches(tree: Any) -> Iterable[Branch]:
+def _ttree_branches(tree: Any, entries: int) -> Iterable[Branch]:
     counts = ttree_counts(tree)
-    return [replace(found, count=counts.get(found.place, "")) for found in _branches_of(tree)]
+    found = _branches_of(tree, entries)
+    return [replace(branch, count=counts.get(branch.place, "")) for branch in found]
 
 
-def _branches_of(parent: Any, above: str = "", place: Place = ()) -> Iterable[Branch]:
-    import uproot
-
+def _branches_of(parent: Any, entries: int, above: str = "", place: Place = ()) -> Iterable[Branch]:
     for number, branch in enumerate(parent.branches):
         name, here = f"{above}{branch.name}", (*place, number)
         if branch.num_baskets or not branch.branches:  # else a split object: its members follow
-            try:
-                found = _from_interpretation(name, branch.typename, branch.interpretation)
-            except uproot.interpretation.identify.UnknownInterpretation:
-                found = Branch(name, "unsupported", typename=branch.typename or "unknown")
-            yield replace(found, place=here)
-        yield from _branches_of(branch, f"{name}/", here)
+            yield replace(_ttree_branch(name, branch, entries), place=here)
+        yield from _branches_of(branch, entries, f"{name}/", here)
+
+
+def _ttree_branch(name: str, branch: Any, entries: int) -> Branch:
+    """One branch; whatever uproot makes of it, the others can be read."""
+    typename = _typename(branch)
+    try:
+        found = _from_interpretation(name, typename, branch.interpretation)
+    except Exception as error:  # of types that uproot does not know, it raises all kinds
+        why = "" if typename else f"uproot cannot tell its type ({type(error).__name__})"
+        return Branch(name, "unsupported", typename=typename or "unknown type", why=why)
+    if found.readable and branch.num_entries != entries:
+        why = f"it was filled in {branch.num_entries:,} of {entries:,} entries"
+        return Branch(name, "unsupported", typename=typename, why=why)
+    return found
+
+
+def _typename(branch: Any) -> str:
+    """The type in the file, else the leaves of a list that has no name in C++."""
+    try:
+        return str(branch.typename)
+    except Exception:  # such as KeyError of a list of leaves that are arrays
+        return ":".join(str(leaf.member("fTitle")) for leaf in branch.member("fLeaves"))
 
 
 def _from_interpretation(name: str, typename: str, interpretation: Any) -> Branch:
@@ -160,7 +181,7 @@ def _from_interpretation(name: str, typename: str, interpretation: Any) -> Branc
         plain = type(inner) is uproot.AsDtype and not inner.to_dtype.shape
         if plain and inner.to_dtype.names is None:
             return Branch(name, "jagged", _native(inner.to_dtype), typename=typename)
-    elif type(interpretation) is uproot.AsDtype and interpretation.to_dtype.names is None:
+    elif type(interpretation) is uproot.AsDtype and interpretation.to_dtype.base.names is None:
         base, shape = interpretation.to_dtype.base, interpretation.to_dtype.shape
         if shape:
             return Branch(name, "array", _native(base), prod(shape), typename)

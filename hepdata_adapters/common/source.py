@@ -13,8 +13,9 @@ from hepdata_adapters.common.columns import Columns
 from hepdata_adapters.common.content import content_of
 from hepdata_adapters.common.errors import FileError, InvalidValueError, ReplacedError
 from hepdata_adapters.common.manifest import FileInfo
-from hepdata_adapters.common.remote import is_network, open_root, reading
+from hepdata_adapters.common.remote import open_root, reading
 from hepdata_adapters.common.schema import Branch, get_tree
+from hepdata_adapters.common.unreadable import of_file, read_each
 
 MAX_OPEN_FILES = 64
 MAX_CACHED_BYTES = 512 * 2**20
@@ -133,7 +134,7 @@ class Source:
                 difference = file.content.difference(content_of(directory, file.tree, tree))
                 opened = Opened(file, directory, tree)
             if difference:
-                raise ReplacedError(difference, file=file.url)
+                raise ReplacedError.by(difference, file.url)
         except BaseException:
             directory.close()
             raise
@@ -153,7 +154,7 @@ class Source:
             change = opened.directory.file.source.change(ask=ask)
         if change:
             self._drop(opened)
-            raise ReplacedError(change, file=opened.file.url)
+            raise ReplacedError.by(change, opened.file.url)
 
     def _drop(self, opened: Opened) -> None:
         self._open.pop((opened.file.url, opened.file.tree), None)
@@ -161,14 +162,12 @@ class Source:
 
 
 def _read(tree: Any, branches: Sequence[Branch], start: int, stop: int, file: FileInfo) -> Columns:
-    """`read_columns`; the FileError names the branch that cannot be read."""
+    """`read_columns`; the FileError names the branches that cannot be read."""
     place: Any = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
     try:
         with reading(**place):
             return read_columns(tree, branches, start, stop)
     except FileError as error:
-        if isinstance(error.__cause__, Exception) and not is_network(error.__cause__):
-            for branch in branches:  # one of them alone
-                with reading(**place, branch=branch.name):
-                    read_columns(tree, [branch], start, stop)
+        if of_file(error):
+            read_each(lambda few: read_columns(tree, few, start, stop), branches, place)
         raise

@@ -164,7 +164,8 @@ def _matches(split: Split, url: str) -> Iterator[tuple[SplitName, str]]:
     path = PurePosixPath(url.split("?")[0] if is_remote(url) else url)
     for name, patterns in split.files.items():
         for pattern in patterns:
-            if path.match(pattern):
+            same = path.parts[-len(PurePosixPath(pattern).parts) :] == PurePosixPath(pattern).parts
+            if same or path.match(pattern):  # a name that exists is that name
                 yield name, pattern
 
 

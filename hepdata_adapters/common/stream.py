@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hepdata_adapters.common.advice import advice_for
 from hepdata_adapters.common.columns import (
     Columns,
     Jagged,
@@ -268,12 +269,12 @@ class EventStream:
         try:
             return transform(columns)
         except InvalidValueError:
-            fault = transform.faults(columns)[0]
+            dataset, fault = self.dataset, transform.faults(columns)[0]
             number, entry = events[fault.row].tolist()
-            file = self.dataset.manifest.files[number]
-            policy = "overflow: truncate" if "at most" in fault.reason else "missing: mean"
+            file = dataset.manifest.files[number]
+            settles = advice_for(fault, dataset.config, dataset.layout, dataset.specs)
             raise InvalidValueError(
-                f"{fault.reason}; allow it with the feature's policy, such as {policy!r}",
+                f"{fault.reason}; {settles}", kind=fault.kind,
                 file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
             ) from None  # fmt: skip
 

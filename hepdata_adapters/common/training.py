@@ -21,6 +21,7 @@ from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.run import num_outputs, output_names, save_inputs, write_json
 from hepdata_adapters.common.samples import describe
+from hepdata_adapters.common.settle import refuse
 from hepdata_adapters.common.writing import check_folder
 
 
@@ -63,6 +64,7 @@ def prepare_job(config: RunConfig, folder: str | Path, *, overwrite: bool = Fals
     task = prepared.layout.task
     if task is None:
         raise ConfigError("no sample has a label: give each one 'label' (a number or a branch)")
+    refuse(prepared.config, prepared.layout, prepared.specs)
     names = output_names(prepared)
     for line in describe(prepared):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -10,9 +10,10 @@ import keras
 import tensorflow as tf
 
 from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.config import ModelConfig, Task
+from hepdata_adapters.common.config import Task
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.factory import ModelShape, call_factory, only_vector, wrong_kind
+from hepdata_adapters.common.training_config import ModelConfig
 from hepdata_adapters.common.transform.pipeline import Transform
 
 HALF = "float16", "bfloat16"

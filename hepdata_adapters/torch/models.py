@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from hepdata_adapters.common.config import ModelConfig
 from hepdata_adapters.common.factory import ModelShape, call_factory, only_vector, wrong_kind
+from hepdata_adapters.common.training_config import ModelConfig
 
 
 class FeedForward(nn.Sequential):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import yaml
-
 from hepdata_adapters import __version__
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.dataset import Dataset
+from hepdata_adapters.common.plain_yaml import write_yaml
 from hepdata_adapters.common.report.collect import Collected
 from hepdata_adapters.common.report.html import Child, Element, element, facts, table
 from hepdata_adapters.common.report.words import number, percent
@@ -93,7 +92,7 @@ def notes(dataset: Dataset, found: Collected) -> Iterator[Element]:
 def config_text(config: DatasetConfig) -> Element:
     """The config as YAML, defaults left out."""
     document = config.model_dump(mode="json", exclude_defaults=True)
-    return element("pre", yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))
+    return element("pre", write_yaml(document))
 
 
 def _samples(dataset: Dataset) -> Element:

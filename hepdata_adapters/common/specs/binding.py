@@ -28,9 +28,10 @@ class FileRecord(Sparse):
     drops leaves out; refused: those that each would leave out without the others. weighting: what
     weighs its events in the statistics, empty if they all weigh the same. target: label and weight
     of its events, which the census counts by. distinct: how many events tell apart by identity.
+    missing: events with NaN or infinity by branch, those of all splits (see `specs.missing`).
     """
 
-    optional = ("dropped", "refused", "weighting", "target", "census", "distinct")
+    optional = ("dropped", "refused", "weighting", "target", "census", "distinct", "missing")
 
     url: str
     tree: str
@@ -48,11 +49,17 @@ class FileRecord(Sparse):
     target: str = ""
     census: Census = Field(default={})
     distinct: int | None = Field(default=None, ge=0)
+    missing: dict[str, int] = Field(default={})
 
     def counted_as(self, other: FileRecord) -> FileRecord:
         """This file with all that was counted in the other one, which is the same file."""
-        counted = ("counts", "dropped", "refused", "target", "census", "distinct")
+        counted = ("counts", "dropped", "refused", "target", "census", "distinct", "missing")
         return self.model_copy(update={name: getattr(other, name) for name in counted})
+
+    @property
+    def label(self) -> str | None:
+        """The label branch that the census is by, or the number that stands for it."""
+        return json.loads(self.target)[0] if self.target else None
 
     def key(self) -> tuple[str, str, int, tuple[int, ...]]:
         """What must agree; URL and state change when a file is moved or copied."""

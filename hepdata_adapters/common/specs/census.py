@@ -105,6 +105,15 @@ def added(one: Census, other: Census) -> Census:
     return dict(sorted(found.items()))
 
 
+def lowest_number(name: str) -> int | None:
+    """The number of a class of the census, the lowest of those counted together; None for none.
+
+    >>> lowest_number("7"), lowest_number(BEYOND), lowest_number(NO_CLASS)
+    (7, 100, None)
+    """
+    return MOST if name == BEYOND else int(name) if name.isdecimal() else None
+
+
 def _name(value: float) -> str:
     if not np.isfinite(value) or value < 0 or value % 1:
         return NO_CLASS

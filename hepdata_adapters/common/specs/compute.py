@@ -86,9 +86,7 @@ def specs_of(
     specs = partial_specs(config, manifest, layout, progress, workers=workers, fraction=fraction)
     check_identity(config.split, specs)
     if specs.events("train") == 0:
-        raise DataError(
-            f"the training split is empty ({specs.summary()}): {_MORE_TRAINING[config.split.way]}"
-        )
+        raise DataError(f"the training split is empty ({specs.summary()}): {_why_empty(specs)}")
     if specs.sampled and not specs.sampled.events:
         raise DataError(
             f"no training event is in the {specs.sampled.units} of {specs.sampled.of} units of a "
@@ -100,6 +98,25 @@ def specs_of(
             branch = manifest_branch(manifest, config, name)
             branches[name] = empty(branch, weighted=config.statistics != "events")
     return specs.model_copy(update={"branches": branches})
+
+
+def _why_empty(specs: Specs) -> str:
+    """What took the training events away, and what to do about it."""
+    files = specs.binding.files
+    if specs.events():
+        return _MORE_TRAINING[specs.binding.split.way]
+    dropped = [
+        f"{reason} ({events:,} events)"
+        for number, reason in enumerate(specs.binding.drops)
+        if (events := sum(file.dropped[number] for file in files))
+    ]
+    if dropped:
+        return (
+            f"all events are left out, for {', '.join(dropped)}: use another policy than drop, "
+            f"such as missing: median or overflow: truncate"
+        )
+    cuts = ", ".join(dict.fromkeys(repr(file.selection) for file in files if file.selection))
+    return f"no event passes the selection {cuts}: change it"
 
 
 def partial_specs(
@@ -143,6 +160,7 @@ def partial_specs(
                 "refused": found.refused if any(found.refused) else (),
                 "census": found.census,
                 "distinct": found.identities.distinct if identity else None,
+                "missing": found.missing,
             }
         )
         for record, found in zip(binding.files, found_in, strict=True)

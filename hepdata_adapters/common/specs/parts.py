@@ -32,6 +32,7 @@ from hepdata_adapters.common.source import Source
 from hepdata_adapters.common.specs.census import Census, added, census_of, class_names
 from hepdata_adapters.common.specs.identities import Identities, identities_of, sample_limit
 from hepdata_adapters.common.specs.merge import ALL, merged_classes
+from hepdata_adapters.common.specs.missing import missing_events, summed
 from hepdata_adapters.common.specs.model import ClassStatistics
 from hepdata_adapters.common.specs.separation import Drawn, Shapes, merged_shapes
 from hepdata_adapters.common.specs.statistics import summarize
@@ -72,8 +73,9 @@ class Summary(BaseModel):
 
     counts: events of each split in each unit, then those that each of the layout's drops leaves
     out, ``(units, splits + drops)``. refused: events that each drop would leave out, whichever
-    comes first. classes: statistics by label, or under `ALL`. census, identities: see there.
-    shapes: of the features by class, see `separation`.
+    comes first. classes: statistics by label, or under `ALL`. missing: events with NaN or infinity
+    in a branch, of all splits. census, identities: see there. shapes: of the features by class,
+    see `separation`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +83,7 @@ class Summary(BaseModel):
     counts: tuple[tuple[int, ...], ...]
     refused: tuple[int, ...] = ()
     classes: dict[str, ClassStatistics] = {}
+    missing: dict[str, int] = {}
     census: Census = {}
     identities: Identities = Identities()
     shapes: Shapes = {}
@@ -166,6 +169,7 @@ def joined(one: Summary, other: Summary, file: str | None = None) -> Summary:
             first + second for first, second in zip_longest(one.refused, other.refused, fillvalue=0)
         ),
         classes=merged_classes(one.classes, other.classes, file),
+        missing=summed(one.missing, other.missing),
         census=added(one.census, other.census),
         identities=one.identities.joined(other.identities),
         shapes=merged_shapes(one.shapes, other.shapes),
@@ -218,7 +222,12 @@ def _unit(part: Part, unit: int, source: Source, chosen: bool, drawn: Drawn | No
         of_train = names[codes[selected] == SPLITS.index("train")]
         for name in np.unique(of_train).tolist():
             drawn.add(name, columns, rows[of_train == name])
-    return counted.model_copy(update={"classes": _classes(part, columns, rows, start)})
+    return counted.model_copy(
+        update={
+            "classes": _classes(part, columns, rows, start),
+            "missing": missing_events(columns, layout.columns, selected),
+        }
+    )
 
 
 def _classes(

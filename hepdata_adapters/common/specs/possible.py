@@ -58,7 +58,7 @@ def _of_file(file: FileRecord, drops: int) -> Iterator[str]:
     if len(file.dropped) != drops or len(file.refused) not in (0, drops):
         yield f"{place}: there is not one count for each reason to leave events out"
     numbers = [count for counts in file.counts.values() for count in counts]
-    numbers += [*file.dropped, *file.refused]
+    numbers += [*file.dropped, *file.refused, *file.missing.values()]
     if any(not 0 <= number <= file.entries for number in numbers):
         yield f"{place}: a count is below 0 or above its {file.entries:,} entries"
         return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from hepdata_adapters.common.derive import common_preparation
@@ -10,6 +12,7 @@ from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.feature_config import COUNT, ImageInput, RaggedInput, SetInput
 from hepdata_adapters.common.features import Layout, ResolvedFeature, ResolvedInput
 from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.problems import FeatureError, SeveralFaultsError, each
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.transform.build import (
     build_transform,
@@ -20,30 +23,44 @@ from hepdata_adapters.common.transform.image import ImageBins, ImageTransform, i
 from hepdata_adapters.common.transform.pipeline import InputTransform, Transform
 from hepdata_adapters.common.transform.ragged import RaggedTransform
 from hepdata_adapters.common.transform.sets import SetTransform
+from hepdata_adapters.common.transform.vector import VectorTransform
 
 
 def assemble(layout: Layout, manifest: Manifest, specs: Specs) -> Transform:
     """The transform of a dataset.
 
-    Raises ConfigError naming the feature or the input that does not fit what the specs say.
+    Raises ConfigError naming all features and inputs that do not fit what the specs say.
     """
+    makers: list[Callable[[], VectorTransform | InputTransform]] = [
+        partial(_input, name, given, specs) for name, given in layout.inputs.items()
+    ]
+    if layout.features:
+        makers.insert(0, partial(build_transform, layout.features, specs))
+    made = each(lambda make: make(), makers)
+    vector = made[0] if isinstance(made[0], VectorTransform) else None
+    inputs = [one for one in made if not isinstance(one, VectorTransform)]
     return Transform(
         preparation=common_preparation(manifest, layout.columns),
-        vector=build_transform(layout.features, specs) if layout.features else None,
-        inputs={name: _input(name, given, specs) for name, given in layout.inputs.items()},
+        vector=vector,
+        inputs=dict(zip(layout.inputs, inputs, strict=True)),
     )
 
 
 def _input(name: str, given: ResolvedInput, specs: Specs) -> InputTransform:
-    wanted = given.config
+    wanted, place = given.config, f"inputs.{name}"
     try:
         if isinstance(wanted, ImageInput):
             return _image(wanted, specs)
         if isinstance(wanted, SetInput):
             return _set(wanted, given.features, specs)
         return _ragged(wanted, given.features, specs)
+    except FeatureError as error:
+        raise error.at(place) from None
+    except SeveralFaultsError as error:
+        inner = [e.at(place) if isinstance(e, FeatureError) else e for e in error.errors]
+        raise SeveralFaultsError(inner) from None
     except (ConfigError, ValueError) as error:
-        raise ConfigError(f"inputs.{name}: {error}") from None
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def _set(wanted: SetInput, features: tuple[ResolvedFeature, ...], specs: Specs) -> SetTransform:
@@ -52,9 +69,11 @@ def _set(wanted: SetInput, features: tuple[ResolvedFeature, ...], specs: Specs) 
     length = pad_length(sized, specs.branches[first.branch.name])
     overflow = wanted.overflow or first.overflow
     return SetTransform(
-        features=tuple(
-            feature_transform(_with_length(feature, length), specs.branches[feature.branch.name])
-            for feature in features
+        features=each(
+            lambda feature: feature_transform(
+                _with_length(feature, length), specs.branches[feature.branch.name]
+            ),
+            features,
         ),
         length=length,
         overflow=_served(overflow),
@@ -67,9 +86,11 @@ def _ragged(
     wanted: RaggedInput, features: tuple[ResolvedFeature, ...], specs: Specs
 ) -> RaggedTransform:
     return RaggedTransform(
-        features=tuple(
-            feature_transform(_with_length(feature, 1), specs.branches[feature.branch.name])
-            for feature in features
+        features=each(
+            lambda feature: feature_transform(
+                _with_length(feature, 1), specs.branches[feature.branch.name]
+            ),
+            features,
         ),
         dtype=wanted.dtype,
     )

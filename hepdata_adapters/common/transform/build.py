@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.feature_config import Clip, ConstantScaling, FunctionScaling
 from hepdata_adapters.common.features import ResolvedFeature
+from hepdata_adapters.common.problems import FeatureError, each
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 from hepdata_adapters.common.transform.feature import FeatureTransform
@@ -47,8 +47,9 @@ class Scaled(NamedTuple):
 def build_transform(features: tuple[ResolvedFeature, ...], specs: Specs) -> VectorTransform:
     """The transform of a dataset, in the order of its features."""
     return VectorTransform(
-        features=tuple(
-            feature_transform(feature, specs.branches[feature.branch.name]) for feature in features
+        features=each(
+            lambda feature: feature_transform(feature, specs.branches[feature.branch.name]),
+            features,
         )
     )
 
@@ -56,7 +57,7 @@ def build_transform(features: tuple[ResolvedFeature, ...], specs: Specs) -> Vect
 def feature_transform(feature: ResolvedFeature, stats: BranchStatistics) -> FeatureTransform:
     """One feature with the statistics of its branch.
 
-    Raises ConfigError where the two do not fit: logarithms of values that have none, a fill
+    Raises FeatureError where the two do not fit: logarithms of values that have none, a fill
     value outside of the domain, integers that float32 does not tell apart.
     """
     kind: Literal["flat", "array", "jagged"] = stats.kind
@@ -85,7 +86,7 @@ def feature_transform(feature: ResolvedFeature, stats: BranchStatistics) -> Feat
         )
     except ValidationError as error:
         reasons = "; ".join(found["msg"] for found in error.errors())
-        raise ConfigError(f"feature {name!r} cannot be scaled: {reasons}") from error
+        raise FeatureError(name, f"cannot be scaled: {reasons}") from error
 
 
 def scaling_of(feature: ResolvedFeature, stats: BranchStatistics) -> Scaled:
@@ -164,9 +165,11 @@ def missing_value(feature: ResolvedFeature, stats: BranchStatistics) -> float | 
         return None
     if feature.missing in ("mean", "median"):
         if not stats.count:
-            raise ConfigError(
-                f"feature {feature.branch.name!r} has no finite value in the training split, "
-                f"so no {feature.missing}: give a number for 'missing' or exclude it"
+            raise FeatureError(
+                feature.branch.name,
+                f"has no finite value in the training split, so no {feature.missing}: give a "
+                f"number for 'missing' or leave it out",
+                missing=0,
             )
         value = stats.mean if feature.missing == "mean" else stats.quantile(0.5)
         return float(_clipped(np.array([value]), feature.clip)[0])
@@ -174,25 +177,28 @@ def missing_value(feature: ResolvedFeature, stats: BranchStatistics) -> float | 
 
 
 def _check_exact(feature: ResolvedFeature, stats: BranchStatistics) -> None:
-    """Raise ConfigError for unscaled integers that float32 does not tell apart."""
+    """Raise FeatureError for unscaled integers that float32 does not tell apart."""
     if feature.scaling != "none" or np.dtype(feature.branch.dtype).kind not in "iu":
         return
     largest = max(abs(value) for value in _range(feature.clip, stats))
     if largest > EXACT_INTEGERS:
-        raise ConfigError(
-            f"feature {feature.branch.name!r} reaches {largest:.0f}, and float32 tells integers "
-            f"apart only up to {EXACT_INTEGERS}: give it a scaling, or exclude it"
+        raise FeatureError(
+            feature.branch.name,
+            f"reaches {largest:.0f}, and float32 tells integers apart only up to "
+            f"{EXACT_INTEGERS}: give it a scaling, or leave it out",
+            scaling="standard",
         )
 
 
 def _check_domain(feature: ResolvedFeature, function: Log | Log1p, low: float) -> None:
-    """Raise ConfigError if training values have no logarithm."""
+    """Raise FeatureError if training values have no logarithm."""
     if function.fails_above(low):
         limit, others = (0, "log1p, asinh") if function.kind == "log" else (-1, "asinh")
-        raise ConfigError(
-            f"feature {feature.branch.name!r} goes down to {low:g}, and {function.kind} takes "
-            f"values above {limit} only: scale it by {others}, or give a clip with a lower limit "
-            f"above {limit}"
+        raise FeatureError(
+            feature.branch.name,
+            f"goes down to {low:g}, and {function.kind} takes values above {limit} only: scale "
+            f"it by {others}, or give a clip with a lower limit above {limit}",
+            scaling="asinh",
         )
 
 

@@ -19,8 +19,9 @@ class SharedCount(BaseModel):
     >>> jets = SharedCount(lists=("Jet_pt", "Jet_eta"), counts=("nJet",))
     >>> jets.faults({"nJet": np.array([2, -1]), "Jet_pt": Jagged.from_lists([[1, 2], []]),
     ...              "Jet_eta": Jagged.from_lists([[1], []])})
-    [Fault(row=0, branch='Jet_eta', reason='Jet_eta has 1 values where Jet_pt has 2'), \
-Fault(row=1, branch='nJet', reason='nJet is -1 where Jet_pt has 0 values')]
+    [Fault(row=0, branch='Jet_eta', reason='Jet_eta has 1 values where Jet_pt has 2', \
+kind='uneven'), \
+Fault(row=1, branch='nJet', reason='nJet is -1 where Jet_pt has 0 values', kind='uneven')]
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,11 +43,19 @@ Fault(row=1, branch='nJet', reason='nJet is -1 where Jet_pt has 0 values')]
             given = np.asarray(columns[name])
             if not self.lists:
                 negative = np.flatnonzero(given < 0)
-                found += [Fault(int(r), name, f"{name} is {given[r]}: no count") for r in negative]
+                found += [
+                    Fault(int(r), name, f"{name} is {given[r]}: no count", "uneven")
+                    for r in negative
+                ]
                 continue
             first, lengths = self.lists[0], jagged(columns, self.lists[0]).lengths
             found += [
-                Fault(int(r), name, f"{name} is {given[r]} where {first} has {lengths[r]} values")
-                for r in np.flatnonzero(given != lengths)
+                Fault(
+                    int(row),
+                    name,
+                    f"{name} is {given[row]} where {first} has {size} values",
+                    "uneven",
+                )
+                for row, size in ((row, lengths[row]) for row in np.flatnonzero(given != lengths))
             ]
         return found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hepdata_adapters.common.columns import Array, numeric_dtype
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.errors import ConfigError, FaultKind
 from hepdata_adapters.common.feature_config import Clip
 from hepdata_adapters.common.transform.functions import ScalingFunction
 
@@ -39,6 +39,14 @@ class Encoded(NamedTuple):
     filled: Flags
     clipped: Flags
     refused: Flags
+
+
+class Refusal(NamedTuple):
+    """Why values are refused, and which of them: flags of the shape of the values."""
+
+    kind: FaultKind
+    reason: str
+    flags: Flags
 
 
 class FeatureTransform(BaseModel):
@@ -156,18 +164,18 @@ class FeatureTransform(BaseModel):
         with np.errstate(over="ignore"):  # they are refused
             return Encoded(values.astype(np.float32), filled, clipped, refused)
 
-    def refusals(self, content: Array) -> list[tuple[str, Flags]]:
+    def refusals(self, content: Array) -> list[Refusal]:
         """Why values are refused, and which; those that are not numbers come first."""
         encoded = self.encode(content)
         infinite = ~np.isfinite(content)
         reasons = [
-            (NOT_FINITE, encoded.refused & infinite),
-            (TOO_LARGE, encoded.refused & ~encoded.filled),
+            Refusal("missing", NOT_FINITE, encoded.refused & infinite),
+            Refusal("too large", TOO_LARGE, encoded.refused & ~encoded.filled),
         ]
         if self.function is not None:
             undefined = encoded.refused & encoded.filled & ~infinite
-            reasons.insert(1, (undefined_by(self.function), undefined))
-        return [(reason, flags) for reason, flags in reasons if flags.any()]
+            reasons.insert(1, Refusal("undefined", undefined_by(self.function), undefined))
+        return [refusal for refusal in reasons if refusal.flags.any()]
 
     def decode(self, values: Array) -> NDArray[np.float64]:
         """Scaled values, any shape, to raw ones.

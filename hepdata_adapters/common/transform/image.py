@@ -17,19 +17,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hepdata_adapters.common.columns import Array, Column, Columns, Jagged, offsets_from_lengths
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.errors import ConfigError, FaultKind
 from hepdata_adapters.common.feature_config import Finite, ImageAxis
-from hepdata_adapters.common.transform.feature import LARGEST
+from hepdata_adapters.common.transform.feature import LARGEST, NOT_FINITE
 from hepdata_adapters.common.transform.members import (
     count_objects,
     faults_of_objects,
     jagged,
     object_offsets,
-    refuse,
     rows_of_objects,
 )
 from hepdata_adapters.common.transform.output import Line, Output, line_counts
-from hepdata_adapters.common.transform.vector import Fault
+from hepdata_adapters.common.transform.vector import Fault, refuse
 
 MOST_CELLS = 2**31
 """Cells of one image, of all channels; so that the cells of 2^32 events have int64 numbers."""
@@ -246,20 +245,20 @@ class ImageTransform(BaseModel):
         self, columns: Mapping[str, Column], objects: _Objects, sums: NDArray[np.float64]
     ) -> list[Fault]:
         rows = rows_of_objects(objects.offsets)
-        found: list[tuple[Array, str, str]] = []
+        found: list[tuple[Array, str, str, FaultKind]] = []
         if self.outside == "error":
             outside = rows[~objects.inside]
-            found.append((outside, self.axes[0].branch, "lies outside the image"))
+            found.append((outside, self.axes[0].branch, "lies outside the image", "outside"))
         totals = dict(zip(self.channels, sums, strict=True))
         for channel in self.weights:
             infinite = rows[~np.isfinite(jagged(columns, channel).content)]
-            found.append((infinite, channel, "holds NaN or infinity"))
+            found.append((infinite, channel, NOT_FINITE, "missing"))
             large = objects.cells[~(np.abs(totals[channel]) <= LARGEST)] // self.cells
             large = np.setdiff1d(large, infinite)
-            found.append((large, channel, "adds up to more than float32 holds"))
+            found.append((large, channel, "adds up to more than float32 holds", "too large"))
         return [
-            Fault(int(row), branch, f"{branch} {reason}")
-            for refused, branch, reason in found
+            Fault(int(row), branch, f"{branch} {reason}", kind)
+            for refused, branch, reason, kind in found
             for row in np.unique(refused)
         ]
 

@@ -15,8 +15,8 @@ from hepdata_adapters.common.columns import (
     offsets_from_lengths,
     take_all,
 )
-from hepdata_adapters.common.errors import BranchError, InvalidValueError
-from hepdata_adapters.common.transform.vector import Fault
+from hepdata_adapters.common.errors import BranchError
+from hepdata_adapters.common.transform.vector import Fault, refuse
 
 
 def jagged(columns: Mapping[str, Column], branch: str) -> Jagged:
@@ -42,7 +42,7 @@ def uneven(columns: Mapping[str, Column], branches: Sequence[str]) -> list[Fault
 
     >>> uneven({"pt": Jagged.from_lists([[1], [2]]), "eta": Jagged.from_lists([[1], []])},
     ...        ["pt", "eta"])
-    [Fault(row=1, branch='eta', reason='eta has 0 values where pt has 1')]
+    [Fault(row=1, branch='eta', reason='eta has 0 values where pt has 1', kind='uneven')]
     """
     first = jagged(columns, branches[0])
     found: list[Fault] = []
@@ -56,6 +56,7 @@ def uneven(columns: Mapping[str, Column], branches: Sequence[str]) -> list[Fault
                 int(row),
                 branch,
                 f"{branch} has {lengths[row]} values where {branches[0]} has {wanted[row]}",
+                "uneven",
             )
             for row in np.flatnonzero(lengths != wanted)
         ]
@@ -97,8 +98,3 @@ def count_objects(flags: Array, offsets: NDArray[np.int64]) -> NDArray[np.int32]
         return np.zeros(len(offsets) - 1, np.int32)
     before = offsets_from_lengths(flags)
     return (before[offsets[1:]] - before[offsets[:-1]]).astype(np.int32)
-
-
-def refuse(fault: Fault) -> None:
-    """Raise InvalidValueError for a value that the transform must not accept."""
-    raise InvalidValueError(fault.reason, branch=fault.branch, row=fault.row)

@@ -11,17 +11,21 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from hepdata_adapters.common.columns import Array, Column, Columns, Jagged
 from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.transform.feature import FeatureTransform, Flags
+from hepdata_adapters.common.transform.feature import (
+    NOT_FINITE,
+    FeatureTransform,
+    Flags,
+    Refusal,
+)
 from hepdata_adapters.common.transform.members import (
     count_objects,
     faults_of_objects,
     jagged,
     object_offsets,
-    refuse,
     rows_of_objects,
 )
 from hepdata_adapters.common.transform.output import Line
-from hepdata_adapters.common.transform.vector import Fault
+from hepdata_adapters.common.transform.vector import Fault, refuse
 
 Dtype = Literal["float32", "float64", "int64"]
 
@@ -124,16 +128,17 @@ class ObjectFeatures(BaseModel):
     def _refused(self, columns: Mapping[str, Column]) -> list[Fault]:
         rows = rows_of_objects(jagged(columns, self.branches[0]).offsets)
         return [
-            Fault(int(row), feature.branch, f"{feature.branch} {reason}")
+            Fault(int(row), feature.branch, f"{feature.branch} {reason}", kind)
             for feature in self.features
-            for reason, flags in self._refusals(feature, jagged(columns, feature.branch).content)
+            for kind, reason, flags in self._refusals(feature, columns)
             for row in np.unique(rows[flags])
         ]
 
-    def _refusals(self, feature: FeatureTransform, content: Array) -> list[tuple[str, Flags]]:
+    def _refusals(self, feature: FeatureTransform, columns: Mapping[str, Column]) -> list[Refusal]:
+        content = jagged(columns, feature.branch).content
         if self.dtype == "float32":
             return feature.refusals(content)
-        return [("holds NaN or infinity", self._encoded(feature, content).refused)]
+        return [Refusal("missing", NOT_FINITE, self._encoded(feature, content).refused)]
 
     def _encoded(self, feature: FeatureTransform, content: Array) -> _Encoded:
         if self.dtype == "float32":

@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 
 from hepdata_adapters.common.columns import Array, Column, Columns, offsets_from_lengths, ranges
 from hepdata_adapters.common.transform.feature import Pad
-from hepdata_adapters.common.transform.members import jagged, refuse
+from hepdata_adapters.common.transform.members import jagged
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
 from hepdata_adapters.common.transform.output import Line, Output, line_counts
-from hepdata_adapters.common.transform.vector import Fault
+from hepdata_adapters.common.transform.vector import TOO_LONG, Fault, refuse
 
 
 class SetTransform(ObjectFeatures):
@@ -95,6 +95,7 @@ class SetTransform(ObjectFeatures):
                     int(row),
                     branch,
                     f"{branch} has {lengths[row]} objects, at most {self.length} fit",
+                    TOO_LONG,
                 )
                 for row in np.flatnonzero(lengths > self.length)
             ]

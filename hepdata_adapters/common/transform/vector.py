@@ -23,7 +23,7 @@ from hepdata_adapters.common.columns import (
     offsets_from_lengths,
     ranges,
 )
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.errors import ConfigError, FaultKind, InvalidValueError
 from hepdata_adapters.common.ledger import Kind
 from hepdata_adapters.common.transform.feature import FeatureTransform
 
@@ -32,6 +32,7 @@ __all__ = ["Fault", "FeatureTransform", "VectorTransform", "Vectors"]
 BEYOND: Final[Kind] = "values beyond the pad length"
 FILLED: Final[Kind] = "values filled (NaN or infinity)"
 CLIPPED: Final[Kind] = "values clipped"
+TOO_LONG: Final[FaultKind] = "too long"
 
 
 class Fault(NamedTuple):
@@ -40,6 +41,7 @@ class Fault(NamedTuple):
     row: int
     branch: str
     reason: str
+    kind: FaultKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,11 @@ class Vectors:
     mask: NDArray[np.bool_]
     lengths: NDArray[np.int32]
     counts: NDArray[np.int32]
+
+
+def refuse(fault: Fault) -> None:
+    """Raise InvalidValueError for a value that the transform must not accept."""
+    raise InvalidValueError(fault.reason, kind=fault.kind, branch=fault.branch, row=fault.row)
 
 
 class VectorTransform(BaseModel):
@@ -120,19 +127,18 @@ class VectorTransform(BaseModel):
         """All values that the policies of their features forbid, at most one a row and branch."""
         found: list[Fault] = []
         for feature in self.features:
-            name, column = feature.branch, columns[feature.branch]
-            refusals = [
-                (row, f"{name} {reason}")
-                for reason, flags in feature.refusals(_content(column))
+            name, width, column = feature.branch, feature.width, columns[feature.branch]
+            found += [
+                Fault(int(row), name, f"{name} {reason}", kind)
+                for kind, reason, flags in feature.refusals(_content(column))
                 for row in np.flatnonzero(_count_rows(column, flags))
             ]
             if isinstance(column, Jagged) and feature.overflow == "error":
-                lengths = column.lengths
-                refusals += [
-                    (row, f"{name} has {lengths[row]} values, at most {feature.width} fit")
-                    for row in np.flatnonzero(lengths > feature.width)
+                found += [
+                    Fault(row, name, f"{name} has {length} values, at most {width} fit", TOO_LONG)
+                    for row, length in enumerate(column.lengths.tolist())
+                    if length > width
                 ]
-            found += [Fault(int(row), name, reason) for row, reason in refusals]
         return found
 
     def __call__(self, columns: Mapping[str, Column]) -> Vectors:
@@ -237,11 +243,7 @@ class VectorTransform(BaseModel):
     def _refuse(self, columns: Mapping[str, Column], feature: FeatureTransform) -> None:
         """Raise for the first fault of this branch, if its policy makes it one."""
         for fault in self.model_copy(update={"features": (feature,)}).faults(columns):
-            raise InvalidValueError(
-                f"{fault.reason} (event {fault.row} of those given); "
-                f"see the 'missing' and 'overflow' policies",
-                branch=fault.branch,
-            )
+            refuse(fault)
 
 
 def _content(column: Column) -> Array:

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from hepdata_adapters.common.config import RunConfig
 from hepdata_adapters.common.config_file import validated
 from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.plain_yaml import write_yaml
 from hepdata_adapters.common.weaver.config import WeaverConfig, weaver_config
 from hepdata_adapters.common.weaver.inputs import Inputs, convert_inputs
 from hepdata_adapters.common.weaver.notes import Note, one_line
@@ -38,13 +37,11 @@ class Conversion:
         """The config as YAML, with the notes as comments at its top."""
         lines = [f"Converted from weaver's {source}.", *map(str, self.notes)]
         comments = "".join(f"# {one_line(line)}\n" for line in lines)
+        lists = ("samples", "features", "inputs")
         return comments + "".join(
-            yaml.safe_dump(
-                {key: value}, sort_keys=False, allow_unicode=True, width=100,
-                default_flow_style=None if key in ("samples", "features", "inputs") else False,
-            )
+            write_yaml({key: value}, flow=None if key in lists else False)
             for key, value in self.document.items()
-        )  # fmt: skip
+        )
 
 
 @dataclass

@@ -1,0 +1,42 @@
+"""What one file says of ROOT's classes must not read the next one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from hepdata_adapters.common.manifest import scan_file
+from hepdata_adapters.common.remote import reading
+from hepdata_adapters.common.source import Source
+
+LEAVES = Path(__file__).parent / "data" / "leaves.root"
+
+
+def test_models_of_one_file_do_not_read_the_next() -> None:
+    """A flipped version number let a file put its own model in the place of uproot's."""
+    own = uproot.classes["TBranch"].known_versions[13]
+    with uproot.open(LEAVES) as directory:
+        with reading(file=str(LEAVES)):
+            uproot.classes["TBranch"].new_class(directory.file, 13)
+            assert uproot.classes["TBranch"].known_versions[13] is not own
+        assert uproot.classes["TBranch"].known_versions[13] is own
+    file = scan_file(0, str(LEAVES), "Events")
+    with Source([name for name, branch in file.schema.items() if branch.readable]) as source:
+        for name, column in source.read(file, 0, file.entries).items():
+            with uproot.open(LEAVES) as directory:
+                expected = directory["Events"][name].array(library="np")
+            np.testing.assert_array_equal(np.asarray(column).ravel(), expected.ravel())
+
+
+def test_after_damage_no_model_of_a_file_is_left() -> None:
+    with uproot.open(LEAVES) as directory, pytest.raises(Exception, match="damaged"):
+        with reading(file=str(LEAVES)):
+            directory.file.class_named("TLeafF", 1)
+            uproot.classes["TList9"] = uproot._util.new_class(
+                "TList9", (uproot.model.DispatchByVersion,), {"known_versions": {}}
+            )
+            raise ValueError("damaged")
+    assert "TList9" not in uproot.classes
