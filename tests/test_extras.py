@@ -28,7 +28,7 @@ def forget(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
         ("torchmetrics", ["fit", str(CONFIG), "-o", "{}/run"], "torch"),
         ("tensorflow", ["fit", str(CONFIG), "-o", "{}/run", "--framework", "tf"], "tf"),
         ("keras", ["fit", str(CONFIG), "-o", "{}/run", "--framework", "tf"], "tf"),
-        ("requests", ["serve", "{}"], "serve"),
+        ("ts", ["serve", "{}"], "serve"),
     ],
 )
 def test_the_command_line_names_the_extra(module, command, extra, tmp_path, monkeypatch, capsys):
@@ -36,8 +36,9 @@ def test_the_command_line_names_the_extra(module, command, extra, tmp_path, monk
     (tmp_path / "model_store").mkdir()
     assert main([word.format(tmp_path) for word in command]) == 1
     said = capsys.readouterr().err.strip()
+    package = {"ts": "torchserve"}.get(module, module)
     assert said == (
-        f"hepdata-adapters: {module!r} is not installed. "
+        f"hepdata-adapters: {package!r} is not installed. "
         f'Install it with: pip install "hepdata-adapters[{extra}]"'
     )
 

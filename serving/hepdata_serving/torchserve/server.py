@@ -76,6 +76,7 @@ class TorchServer:
         self.timeout = timeout
         self._wanted_port, self._wanted_workers = port, workers
         self._wanted_log = log
+        torchserve_home()  # a package that is missing is told before a setting that is wrong
         self._settings = self._read_settings()
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
