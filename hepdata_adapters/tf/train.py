@@ -54,6 +54,7 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
         split: RootSource(
             prepared, batch_size=training.batch_size, split=split, shuffle=split == "train",
             num_workers=training.workers, progress=False, rank=0, world_size=1,
+            drop_last=training.drop_last and split == "train",
         )
         for split in ("train", "validation") if prepared.specs.events(split)
     }  # fmt: skip

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.cursor import Cursor
 from hepdata_adapters.common.dataset import Batch, Dataset, check_split
-from hepdata_adapters.common.errors import refuse_change
+from hepdata_adapters.common.errors import ConfigError, refuse_change
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.parent import end_with_parent
 from hepdata_adapters.common.passes import Pass
@@ -34,9 +34,7 @@ from hepdata_adapters.torch.convert import TensorBatch
 from hepdata_adapters.torch.iterator import BatchIterator
 from hepdata_adapters.torch.loader import RootLoader, remove_shared_memory
 
-_FIXED = {"batch_size", "prepared", "seed", "shuffle", "split"}
-
-_FIXED = {"batch_size", "prepared", "seed", "shuffle", "split"}
+_FIXED = {"batch_size", "drop_last", "prepared", "seed", "shuffle", "split"}
 
 
 class RootIterableDataset(IterableDataset[TensorBatch]):
@@ -52,7 +50,8 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
     rank, world_size: by default from torch.distributed, else from RANK and WORLD_SIZE, else
     one rank.
     uneven: what becomes of rows that the ranks cannot share equally: ``"pad"``, ``"drop"`` or
-    ``"wrap"`` (see `Shard`). canonical_ranks, canonical_workers: see the module
+    ``"wrap"`` (see `Shard`). drop_last: leave out a last batch of fewer events than the others
+    (over all ranks), and count them. canonical_ranks, canonical_workers: see the module
     `hepdata_adapters.common.plan`. events_per_epoch: events of all ranks in what ``len`` and
     ``set_epoch`` call an epoch; the next one goes on where it ended. repeat: a stream that never
     ends.
@@ -95,6 +94,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         canonical_workers: int | None = None,
         events_per_epoch: int | None = None,
         repeat: bool = False,
+        drop_last: bool = False,
         specs: Specs | str | Path | None = None,
         progress: bool = True,
         **options: Any,
@@ -103,7 +103,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         check_batch_size(batch_size)
         prepared = prepare(samples, options, specs, progress=progress)
         self.prepared, self.batch_size, self.split = prepared, batch_size, split
-        self.shuffle = shuffle
+        self.shuffle, self.drop_last = shuffle, drop_last
         self._canonical = canonical_ranks, canonical_workers
         # the next pass: epoch, batches delivered of it, canonical ranks and workers (0: default);
         # in shared memory, so that workers that run already see it
@@ -116,7 +116,12 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         self._sender_ranks: tuple[int, int] | None = None
         self._ledger = SharedLedger()
         self._streams: dict[int, list[EventStream]] = {}  # of each process, those not in use
-        self.present_pass()  # refuses arguments that make no sense, at once
+        if drop_last and batch_size is None:
+            raise ConfigError(
+                "drop_last is for whole batches: give batch_size too, or let a DataLoader put the "
+                "events together: DataLoader(dataset, batch_size=…, drop_last=True)"
+            )
+        self.present_pass().check(prepared, split)  # refuses what makes no sense, at once
         if progress:
             tell_split(prepared, split)
 
@@ -214,6 +219,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
             self._events_per_epoch,
             self._repeat,
             start,
+            self.drop_last,
         )
 
     def resumed_pass(self, state: Mapping[str, Any], *, fresh: bool = False) -> Pass:

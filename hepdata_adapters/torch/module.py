@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import lightning
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
     BinaryAccuracy,
@@ -27,6 +29,10 @@ from hepdata_adapters.torch.convert import TensorBatch, Tensors
 Stage = Literal["train", "validation", "test"]
 HALF = torch.float16, torch.bfloat16
 PADDING_LABEL = -1  # of rows that only make ranks equal; the metrics pass over it
+_LEAVE_OUT = (
+    "leave out such a last batch with drop_last=True of RootDataModule or RootIterableDataset, in "
+    "a config with training.drop_last: true"
+)
 UNDEFINED_AUC = ".*(No (negative|positive) samples in targets|one or more classes).*"
 
 
@@ -179,13 +185,21 @@ class EventModule(lightning.LightningModule):
         return scores
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
-        return self._step(batch, "train")
+        if len(batch["weight"]) > 1:
+            return self._step(batch, "train")
+        return of_one_event(self.scorer.net, lambda: self._step(batch, "train"))
 
     def validation_step(self, batch: TensorBatch, index: int) -> None:
         self._step(batch, "validation", self.validation_metrics)
 
     def test_step(self, batch: TensorBatch, index: int) -> None:
         self._step(batch, "test", self.test_metrics)
+
+    def predict_step(self, batch: TensorBatch, index: int) -> TensorBatch:
+        """``score`` as a served model gives it, and ``event (n, 2)``; without padding rows."""
+        real = batch["event"][:, 0] >= 0
+        scores = self(chosen(batch, self.inputs))
+        return {"score": scores[real], "event": batch["event"][real]}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(
@@ -211,6 +225,41 @@ class EventModule(lightning.LightningModule):
                 metrics.update(scores, label.masked_fill(~real, PADDING_LABEL))
             self.log_dict(metrics, prog_bar=True, **shown)
         return loss
+
+
+def of_one_event(net: nn.Module, step: Callable[[], Tensor]) -> Tensor:
+    """A training step of one event, which has no variance for BatchNorm.
+
+    Where that fails, BatchNorm takes its running statistics, which stay as they are. Raises
+    ConfigError where it has none yet.
+    """
+    layers = [layer for layer in net.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    counts = [layer.num_batches_tracked for layer in layers]
+    before = [None if count is None else count.clone() for count in counts]
+    try:
+        return step()
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+    for count, value in zip(counts, before, strict=True):
+        if count is not None and value is not None:  # counted before it was refused
+            count.copy_(value)
+    if not all(before):  # none, or of no batch
+        raise ConfigError(
+            f"a batch of one event has no variance for BatchNorm, and no batch came before: raise "
+            f"batch_size, or, if there is more than one batch, {_LEAVE_OUT}"
+        )
+    warnings.warn(
+        f"BatchNorm took a training batch of one event with its running statistics: {_LEAVE_OUT}",
+        stacklevel=2,
+    )
+    for layer in layers:
+        layer.eval()
+    try:
+        return step()
+    finally:
+        for layer in layers:
+            layer.train()
 
 
 def _refuse_rounded(batch: TensorBatch) -> None:

@@ -35,7 +35,10 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
         net, job.task, num_classes=len(job.names), inputs=prepared.transform.model_inputs,
         learning_rate=training.learning_rate, weight_decay=training.weight_decay,
     )  # fmt: skip
-    data = RootDataModule(prepared, batch_size=training.batch_size, num_workers=training.workers)
+    data = RootDataModule(
+        prepared, batch_size=training.batch_size, drop_last=training.drop_last,
+        num_workers=training.workers,
+    )  # fmt: skip
     console = job.console
     with progress_bar("training", shown=console.is_terminal, console=console) as report:
         log = EpochLog(job, report)
