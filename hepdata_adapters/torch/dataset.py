@@ -26,6 +26,7 @@ from hepdata_adapters.common.samples import (
     prepare,
     tell_split,
 )
+from hepdata_adapters.common.script import check_script
 from hepdata_adapters.common.shard import Uneven
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SplitName
@@ -257,4 +258,5 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         return self.prepared.last_read(self._ledger, pid)
 
     def __getstate__(self) -> dict[str, Any]:
+        check_script()
         return {**self.__dict__, "_streams": {}, "_sender_ranks": self.ranks}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from hepdata_adapters.common.errors import ConfigError, WorkerError, refuse_change
 from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.passes import Pass
+from hepdata_adapters.common.script import not_run_again
 from hepdata_adapters.torch.convert import TensorBatch
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ class RootLoader(DataLoader[TensorBatch]):
 
     dataset: one that makes whole batches. num_workers: processes; they start from a fork server
     (a fork would copy the state of running threads at an arbitrary moment) and stay from pass to
-    pass. position: asked before each pass for its epoch and, for the first, how many of its
-    batches are done; it overrules what was loaded. Without it, or where it gives None, each
-    complete pass is followed by the next epoch. resumed: the pass to begin with, as
+    pass. They run the user's script again, which then needs a guard, only where they are given
+    something that it defines. position: asked before each pass for its epoch and, for the first,
+    how many of its batches are done; it overrules what was loaded. Without it, or where it gives
+    None, each complete pass is followed by the next epoch. resumed: the pass to begin with, as
     `load_state_dict` sets it. Other options are those of `DataLoader`; what the dataset decides
     may be given as it is, as Lightning does where it makes a loader anew.
 
@@ -130,7 +132,9 @@ class RootLoader(DataLoader[TensorBatch]):
         last: list[TensorBatch] = []
         batches: Any = self._iterator  # workers that stayed from the pass before
         try:
-            batches = super().__iter__()
+            given = (self.dataset, self.collate_fn, self.worker_init_fn)
+            with not_run_again(given) if self.num_workers else nullcontext():
+                batches = super().__iter__()
             for batch in batches:
                 reached = replace(reached, start=reached.start + 1)
                 if reached.start == length:
@@ -190,9 +194,14 @@ class RootLoader(DataLoader[TensorBatch]):
             remove_shared_memory(worker.pid)
         batches._shutdown_workers()  # its queues and threads
         self._iterator = None  # the next pass starts new workers
+        killed = any((workers[number].exitcode or 0) < 0 for number in lost)
+        advice = (
+            "Where the memory ran out, use fewer workers or a smaller sampling.chunk_size"
+            if killed
+            else "What it wrote to standard error says why"
+        )
         raise WorkerError(
-            f"{'; '.join(died)}. Where the memory ran out, use fewer workers or a smaller "
-            f"sampling.chunk_size. To go on, give load_state_dict the last state_dict"
+            f"{'; '.join(died)}. {advice}. To go on, give load_state_dict the last state_dict"
         ) from error
 
     def _death(self, number: int, worker: BaseProcess) -> str:
