@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
     BinaryAccuracy,
     BinaryAUROC,
@@ -174,6 +174,8 @@ class EventModule(lightning.LightningModule):
         self.num_classes = num_classes
         self.inputs = tuple(inputs)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.train_loss = MeanMetric()
+        self.train_loss.persistent(True)  # so that an epoch can go on in its middle
         metrics = task_metrics(task, num_classes)
         # training events are seen through dropout: their AUC is computed after the fit
         self.validation_metrics = metrics.clone(prefix="validation_")
@@ -183,6 +185,10 @@ class EventModule(lightning.LightningModule):
         """Scores, as a served model gives them."""
         scores: Tensor = self.scorer(inputs)
         return scores
+
+    def on_train_batch_start(self, batch: TensorBatch, batch_idx: int) -> None:
+        if batch_idx == 0:  # a checkpoint of the end of an epoch still has that epoch's
+            self.train_loss.reset()
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
         if len(batch["weight"]) > 1:
@@ -215,7 +221,11 @@ class EventModule(lightning.LightningModule):
         check_classes(label, self.task, self.num_classes)
         loss = weighted_loss(logits, label, batch["weight"], self.task)
         shown: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": len(label)}
-        self.log(f"{stage}_loss", loss, prog_bar=True, sync_dist=True, **shown)
+        if stage == "train":
+            self.train_loss.update(loss.detach(), len(label))
+            self.log("train_loss", self.train_loss, prog_bar=True, **shown)
+        else:
+            self.log(f"{stage}_loss", loss, prog_bar=True, sync_dist=True, **shown)
         if metrics is not None:
             scores, real = activate(logits.detach(), self.task), batch["event"][:, 0] >= 0
             if self.task == "regression":
