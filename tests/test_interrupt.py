@@ -101,6 +101,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
         (BATCHES, 15, "IN_TRAINING"),
         (BATCHES + 2, 15, "IN_TRAINING"),
         (BATCHES, 2, "IN_VALIDATION"),
+        (EPOCHS * BATCHES, 2, "IN_VALIDATION"),
     ],
 )
 def test_a_torch_fit_that_a_signal_stopped_goes_on_at_the_next_event(
@@ -126,6 +127,20 @@ def test_a_torch_fit_that_a_signal_stopped_goes_on_at_the_next_event(
     assert losses_of(run) == losses_of(config.parent / "whole")
     assert main(["fit", "--resume", str(run)]) == 2
     assert "nothing to go on with: its training has ended" in capsys.readouterr().err
+
+
+def test_an_early_stop_that_a_signal_came_with_is_no_epoch_to_go_on_with(
+    whole, tmp_path, monkeypatch
+):
+    notes, run = tmp_path / "notes", tmp_path / "run"
+    given = {"AT": 2 * BATCHES, "SIGNAL": 2, "IN_VALIDATION": "yes", "NOTES": notes}
+    for name, value in given.items():
+        monkeypatch.setenv(name, str(value))
+    stops = ["--set", "training.patience=1"]
+    assert main(["fit", str(whole[0]), "-o", str(run), *stops]) == 130
+    assert main(["fit", "--resume", str(run)]) == 0
+    assert notes.read_text().splitlines() == whole[2][: 2 * BATCHES]
+    assert metrics_of(run)["training"]["epochs"] == 2
 
 
 KERAS = """

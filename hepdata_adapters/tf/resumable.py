@@ -20,8 +20,8 @@ RESUME = "resume.json"
 class Resumable(keras.callbacks.Callback):
     """Saves what is needed to go on before the first epoch and after each, in the run folder.
 
-    Weights and optimizer are in a file of their epoch's number, which the state names last. It comes
-    after the callbacks whose states it saves.
+    Weights and optimizer are in a file of their epoch's number, which the state names last. It
+    comes after the callbacks whose states it saves.
     """
 
     def __init__(

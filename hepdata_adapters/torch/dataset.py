@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -194,6 +196,9 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
             # here, so that it holds in any DataLoader: torch looks at the fork server, and that
             # one lives as long as its workers
             end_with_parent(partial(remove_shared_memory, os.getpid()))
+            # Ctrl-C reaches the whole process group; the parent decides, and we end with it
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
         return BatchIterator(self)
 
     def loader(self, **options: Any) -> RootLoader:

@@ -25,15 +25,18 @@ class Resumable(Checkpoint):
 
     def __init__(self, log: EpochLog, signals: Signals, path: Path, seed: int) -> None:
         self._log, self._signals, self._path, self._seed = log, signals, path, seed
+        self._ended = False  # by an early stop, of which Lightning's counters say nothing
 
     def state_dict(self) -> dict[str, Any]:
-        return self._log.state()
+        return {"log": self._log.state(), "ended": self._ended}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._log.load_state(state_dict)
+        self._log.load_state(state_dict["log"])
+        self._ended = state_dict["ended"]
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self._signals.take()  # from Lightning, which would stop in the middle of a validation
+        trainer.should_stop = self._ended
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         torch.manual_seed(key("step", self._seed, trainer.global_step, trainer.global_rank))
@@ -47,6 +50,7 @@ class Resumable(Checkpoint):
             raise self._interrupted()
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        self._ended = trainer.should_stop
         self._save(trainer)
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:

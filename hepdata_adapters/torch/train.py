@@ -15,10 +15,18 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from hepdata_adapters.common.config import RunConfig
+from hepdata_adapters.common.errors import WorkerError
 from hepdata_adapters.common.evaluate import evaluate_run
 from hepdata_adapters.common.interrupt import Signals
 from hepdata_adapters.common.progress import progress_bar
-from hepdata_adapters.common.training import EpochLog, Job, ledger_kept, prepare_job, resumed_job
+from hepdata_adapters.common.training import (
+    EpochLog,
+    Job,
+    interrupted,
+    ledger_kept,
+    prepare_job,
+    resumed_job,
+)
 from hepdata_adapters.torch.datamodule import RootDataModule
 from hepdata_adapters.torch.models import build_model
 from hepdata_adapters.torch.module import UNDEFINED_AUC, EventModule
@@ -142,7 +150,12 @@ def _train(
             num_sanity_val_steps=0,
             default_root_dir=folder,
         )
-        trainer.fit(module, data, ckpt_path=saved, weights_only=True)
+        try:
+            trainer.fit(module, data, ckpt_path=saved, weights_only=True)
+        except WorkerError as error:  # a batch system's signal may reach the workers first
+            if not signals.number or not (folder / RESUME).is_file():
+                raise
+            raise interrupted(signals.number, folder) from error
 
 
 def _csv_version(folder: Path) -> str:
