@@ -183,3 +183,23 @@ def test_drop_last_of_a_data_module_is_of_training_alone(prepared):
         prepared.events("train") // 48
     )
     assert len(events_of(data.val_dataloader())) == prepared.events("validation")
+
+
+def test_a_module_is_loaded_around_a_network_that_is_given(prepared, tmp_path):
+    module = EventModule(FeedForward(1), "binary", learning_rate=0.5)
+    trainer = trainer_of(max_epochs=1)
+    trainer.fit(module, RootDataModule(prepared, batch_size=200))
+    path = tmp_path / "module.ckpt"
+    trainer.save_checkpoint(path)
+    with pytest.raises(ConfigError, match=r"load_from_checkpoint\('.*module.ckpt', net=…\)"):
+        EventModule.load_from_checkpoint(path)
+    again = EventModule.load_from_checkpoint(path, net=FeedForward(1), weights_only=True)
+    assert (again.task, again.learning_rate, again.inputs) == ("binary", 0.5, ("x",))
+    batch = next(iter(RootIterableDataset(prepared, split="test", batch_size=10)))
+    with torch.no_grad():
+        assert torch.equal(again.eval()(batch), module.eval()(batch["x"])), "of a whole batch"
+
+
+def test_a_task_that_is_none_is_refused_with_the_names_of_those_that_are():
+    with pytest.raises(ConfigError, match="one of binary, multiclass, regression, not 'classif"):
+        EventModule(FeedForward(1), "classification")

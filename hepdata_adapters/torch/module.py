@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning
 import torch
@@ -150,8 +150,12 @@ class EventModule(lightning.LightningModule):
     """Trains any network on batches of a `RootIterableDataset`.
 
     net: ``(n, d)`` to logits ``(n,)``, ``(n, 1)`` or ``(n, classes)``. inputs: the arrays of a
-    batch that it takes; ``x`` alone as a tensor, several as a dict of tensors.
+    batch that it takes; ``x`` alone as a tensor, several as a dict of tensors. Called with a whole
+    batch, it takes these of it.
     Logs ``{train,validation,test}_loss`` and the metrics of the task; padding rows take no part.
+    A checkpoint holds all arguments but the network: ``load_from_checkpoint(path, net=…)``.
+
+    Raises ConfigError for a task that is none.
 
     >>> module = EventModule(nn.Linear(4, 1), "binary")
     >>> module(torch.zeros(3, 4)).shape
@@ -169,6 +173,9 @@ class EventModule(lightning.LightningModule):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
+        if task not in get_args(Task):
+            raise ConfigError(f"task is one of {', '.join(get_args(Task))}, not {task!r}")
+        self.save_hyperparameters(ignore=["net"], logger=False)
         self.scorer = Scorer(net, task)
         self.task: Task = task
         self.num_classes = num_classes
@@ -181,9 +188,23 @@ class EventModule(lightning.LightningModule):
         self.validation_metrics = metrics.clone(prefix="validation_")
         self.test_metrics = metrics.clone(prefix="test_")
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **options: Any) -> Any:
+        """The module of a checkpoint, around a network that is given: its weights are loaded.
+
+        Raises ConfigError without ``net``.
+        """
+        if "net" not in options:
+            raise ConfigError(
+                f"a checkpoint holds the weights, not the network: {cls.__name__}."
+                f"load_from_checkpoint({str(checkpoint_path)!r}, net=…) with one of its shape"
+            )
+        return super().load_from_checkpoint(checkpoint_path, *arguments, **options)
+
     def forward(self, inputs: Tensors) -> Tensor:
         """Scores, as a served model gives them."""
-        scores: Tensor = self.scorer(inputs)
+        given = chosen(inputs, self.inputs) if isinstance(inputs, dict) else inputs
+        scores: Tensor = self.scorer(given)
         return scores
 
     def on_train_batch_start(self, batch: TensorBatch, batch_idx: int) -> None:
@@ -204,7 +225,7 @@ class EventModule(lightning.LightningModule):
     def predict_step(self, batch: TensorBatch, index: int) -> TensorBatch:
         """``score`` as a served model gives it, and ``event (n, 2)``; without padding rows."""
         real = batch["event"][:, 0] >= 0
-        scores = self(chosen(batch, self.inputs))
+        scores = self(batch)
         return {"score": scores[real], "event": batch["event"][real]}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
