@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from multiprocessing.reduction import ForkingPickler
@@ -203,3 +204,14 @@ def test_a_module_is_loaded_around_a_network_that_is_given(prepared, tmp_path):
 def test_a_task_that_is_none_is_refused_with_the_names_of_those_that_are():
     with pytest.raises(ConfigError, match="one of binary, multiclass, regression, not 'classif"):
         EventModule(FeedForward(1), "classification")
+
+
+def test_the_signature_of_a_data_module_names_the_keys_of_a_config_for_lightning_cli(prepared):
+    names = inspect.signature(RootDataModule).parameters
+    assert {"exclude", "features", "split_by", "sampling", "task"} <= names.keys()
+    assert "options" not in names
+    path = prepared.manifest.files[0].url
+    with pytest.raises(ConfigError, match="exclude: no branch matches 'nothing'"):
+        RootDataModule({path: 0}, exclude=["nothing"], progress=False)
+    data = RootDataModule({path: 0}, sampling=None, task=None, progress=False)  # as it hands on
+    assert data.num_features == 1

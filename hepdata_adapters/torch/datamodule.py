@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import lightning
 
+from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.dataset import Dataset, check_split
 from hepdata_adapters.common.ledger import Ledger
 from hepdata_adapters.common.samples import Samples, prepare
@@ -61,6 +63,8 @@ class RootDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         check_split(predict_split)
+        # LightningCLI hands on what was not given, too
+        options = {name: value for name, value in options.items() if value is not None}
         self.prepared = prepare(samples, options, progress=progress)
         self.batch_size, self.num_workers, self.pin_memory = batch_size, num_workers, pin_memory
         self.seed, self.uneven, self.events_per_epoch = seed, uneven, events_per_epoch
@@ -164,3 +168,22 @@ class RootDataModule(lightning.LightningDataModule):
         return self.dataset(split).loader(
             num_workers=self.num_workers, pin_memory=self.pin_memory, position=position
         )
+
+
+def _with_keys_of_a_config(function: Callable[..., None]) -> inspect.Signature:
+    """The signature of a function with the keys of `DatasetConfig` in the place of its options.
+
+    LightningCLI takes arguments that a signature names, and no others.
+    """
+    signature = inspect.signature(function)
+    *named, _ = signature.parameters.values()
+    names = ["split_by" if name == "split" else name for name in DatasetConfig.model_fields]
+    keys = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Any)
+        for name in names
+        if name not in signature.parameters
+    ]
+    return signature.replace(parameters=[*named, *keys])
+
+
+RootDataModule.__init__.__signature__ = _with_keys_of_a_config(RootDataModule.__init__)  # type: ignore[attr-defined]
