@@ -131,7 +131,9 @@ class EpochLog:
         self.seconds = 0.0
         self._console, self._report = job.console, report
         self._all_epochs = job.config.training.epochs
-        self._per_epoch = job.prepared.events("train")
+        training, events = job.config.training, job.prepared.events("train")
+        left_out = events % (training.batch_size * training.devices) if training.drop_last else 0
+        self._per_epoch = events - left_out
         self._created = time.perf_counter()
         self._started = self._rate = 0.0
         self._seen = 0
