@@ -215,3 +215,28 @@ def test_the_signature_of_a_data_module_names_the_keys_of_a_config_for_lightning
         RootDataModule({path: 0}, exclude=["nothing"], progress=False)
     data = RootDataModule({path: 0}, sampling=None, task=None, progress=False)  # as it hands on
     assert data.num_features == 1
+
+
+def test_the_training_loss_is_the_mean_over_events_and_nan_stays_nan(prepared):
+    batches = list(RootIterableDataset(prepared, split="train", batch_size=300))
+    module = EventModule(nn.Linear(1, 1))
+    trainer = trainer_of(max_epochs=1, limit_val_batches=0)
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.0)
+    trainer.fit(module, RootDataModule(prepared, batch_size=300))
+    x, label = (torch.cat([batch[name] for batch in batches]) for name in ("x", "label"))
+    with torch.no_grad():
+        logits = module.scorer.net(x)[:, 0]
+    expected = nn.functional.binary_cross_entropy_with_logits(logits, label.float())
+    assert float(trainer.callback_metrics["train_loss"]) == pytest.approx(float(expected), rel=1e-6)
+    with torch.no_grad():
+        module.scorer.net.bias.fill_(torch.nan)
+    trainer_of(max_epochs=1, limit_val_batches=0, callbacks=[Diverged()]).fit(
+        module, RootDataModule(prepared, batch_size=300)
+    )
+
+
+class Diverged(Callback):
+    """The training loss must be seen to be NaN."""
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        assert torch.isnan(trainer.callback_metrics["train_loss"])

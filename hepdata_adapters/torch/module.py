@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
@@ -181,7 +182,8 @@ class EventModule(lightning.LightningModule):
         self.num_classes = num_classes
         self.inputs = tuple(inputs)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.train_loss = MeanMetric()
+        # NaN stays NaN: by default it would be left out of the mean
+        self.train_loss = MeanMetric(nan_strategy=math.nan)
         self.train_loss.persistent(True)  # so that an epoch can go on in its middle
         metrics = task_metrics(task, num_classes)
         # training events are seen through dropout: their AUC is computed after the fit
@@ -243,7 +245,7 @@ class EventModule(lightning.LightningModule):
         loss = weighted_loss(logits, label, batch["weight"], self.task)
         shown: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": len(label)}
         if stage == "train":
-            self.train_loss.update(loss.detach(), len(label))
+            self.train_loss.update(loss.detach().clone(), len(label))
             self.log("train_loss", self.train_loss, prog_bar=True, **shown)
         else:
             self.log(f"{stage}_loss", loss, prog_bar=True, sync_dist=True, **shown)
