@@ -128,7 +128,7 @@ def test_a_terminated_fit_leaves_its_ledger_and_nobody_behind(file, tmp_path):
         parent.terminate()
         rest = parent.stderr.read()
         assert parent.wait(60) == 128 + signal.SIGTERM
-    assert "terminated by SIGTERM" in rest
+    assert f"stopped by SIGTERM; to go on: hepdata-adapters fit --resume {tmp_path}" in rest
     assert "Traceback" not in rest
     check_end(started)
     ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())["training"]

@@ -533,6 +533,7 @@ def test_a_script_without_guard_may_end_in_the_middle_of_a_pass(three_files):
         {"uneven": "drop", "rank": 1, "world_size": 3, "batch_size": 7},
         {"uneven": "wrap", "rank": 2, "world_size": 3, "batch_size": 7},
         {"events_per_epoch": 100, "batch_size": 30, "epoch": 2},
+        {"drop_last": True, "batch_size": 40},
         {"sampling": {"balance": "over"}, "split": "train", "batch_size": 40},
     ],
 )

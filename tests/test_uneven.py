@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from hepdata_adapters import DatasetConfig, Sample
 from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, DataError
+from hepdata_adapters.common.errors import ConfigError, DataError, StateError
 from hepdata_adapters.torch import RootIterableDataset
 
 SIZES = (0, 1, 7, 97)
@@ -332,3 +332,54 @@ def test_three_processes_train_in_step_by_every_policy(tmp_path: Path):
             "pad": {"events delivered": 62, "padding rows for equal ranks": 4},
         }[uneven]
         assert total == counted
+
+
+LAST = "events of a short last batch, left out"
+
+
+@pytest.mark.parametrize("uneven", POLICIES)
+@pytest.mark.parametrize(("world_size", "batch_size"), [(1, 16), (1, 32), (2, 16), (3, 5)])
+def test_drop_last_leaves_out_a_short_last_batch_counts_it_and_says_the_length(
+    datasets, uneven, world_size, batch_size
+):
+    kept = 97 // (world_size * batch_size) * world_size * batch_size
+    parts = [
+        dataset_of(datasets[97], batch_size=batch_size, uneven=uneven, rank=rank,
+                   world_size=world_size, drop_last=True)
+        for rank in range(world_size)
+    ]  # fmt: skip
+    ranks = [list(part) for part in parts]
+    assert {len(batch["x"]) for rank in ranks for batch in rank} == {batch_size}
+    assert [len(part) for part in parts] == [len(rank) for rank in ranks]
+    rows = [row for step in global_batches(ranks) for row in step]
+    assert len(set(rows)) == len(rows) == kept
+    total = Counter()
+    for part in parts:
+        total.update({kind: part.delivery.count(kind) for kind in (*KINDS, LAST)})
+    assert total == {"events delivered": kept, LAST: 97 - kept} | dict.fromkeys(KINDS[1:], 0)
+    whole = [
+        list(dataset_of(datasets[97], batch_size=batch_size, rank=rank, world_size=world_size))
+        for rank in range(world_size)
+    ]
+    assert global_batches(ranks) == global_batches(whole)[: len(ranks[0])]
+
+
+def test_drop_last_leaves_nothing_out_where_all_batches_are_full(datasets):
+    part = dataset_of(datasets[7], batch_size=7, drop_last=True)
+    assert len(part) == len(list(part)) == 1
+    assert part.delivery.count(LAST) == 0
+
+
+def test_a_position_with_drop_last_is_another_than_without(datasets):
+    state = dataset_of(datasets[97], batch_size=16, drop_last=True).loader().state_dict()
+    assert dataset_of(datasets[97], batch_size=16, drop_last=True).resumed_pass(state).start == 0
+    with pytest.raises(StateError, match="other sampling"):
+        dataset_of(datasets[97], batch_size=16).resumed_pass(state)
+
+
+def test_drop_last_of_too_few_events_or_of_single_ones_is_refused(datasets):
+    with pytest.raises(ConfigError, match="'validation' holds 7, fewer than a batch of 8; lower"):
+        dataset_of(datasets[7], batch_size=8, drop_last=True)
+    with pytest.raises(ConfigError, match=r"give batch_size too, or .*drop_last=True\)"):
+        dataset_of(datasets[7], drop_last=True)
+    assert len(dataset_of(datasets[0], batch_size=8, drop_last=True)) == 0

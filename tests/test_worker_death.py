@@ -106,6 +106,15 @@ def test_a_worker_killed_between_two_passes_is_found_by_the_next(files):
     assert frozen(loader) == frozen(other)
 
 
+def test_a_worker_leaves_ctrl_c_to_its_parent(files):
+    whole = frozen(loader_of(files))
+    loader = loader_of(files, num_workers=1)
+    passing = iter(loader)
+    found = frozen(islice(passing, 3))
+    os.kill(pids_of(loader)[0], signal.SIGINT)
+    assert found + frozen(passing) == whole
+
+
 def test_a_worker_that_ends_itself_is_named_with_its_status(files):
     loader = loader_of(files, num_workers=1, worker_init_fn=leave)
     with pytest.raises(WorkerError, match=r"worker 0 of 1 .* ended with status 3; it had read not"):

@@ -11,6 +11,7 @@ import typer
 
 from hepdata_adapters.cli import frameworks
 from hepdata_adapters.cli.arguments import NoUserCode, Set
+from hepdata_adapters.common.errors import ConfigError
 
 
 class FrameworkName(StrEnum):
@@ -22,12 +23,13 @@ class FrameworkName(StrEnum):
 
 def fit(
     config: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="YAML file with samples, features, split, model; or two ROOT files and more, "
-            "each with one class of events: the first of class 0."
+            "each with one class of events: the first of class 0.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Run folder; runs/NAME by default.")
     ] = None,
@@ -38,8 +40,27 @@ def fit(
     overrides: Set = [],  # noqa: B006 (typer reads the default)
     no_user_code: NoUserCode = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run folder.")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", metavar="RUN", help="Go on with the training of this run folder, alone."
+        ),
+    ] = None,
 ) -> None:
-    """Train, evaluate and draw; everything goes to the run folder."""
+    """Train, evaluate and draw; everything goes to the run folder.
+
+    Ctrl-C and SIGTERM stop it after the next batch, and --resume goes on.
+    """
+    if resume is not None:
+        if config or output or framework or overrides or overwrite:
+            raise ConfigError(
+                "--resume RUN goes on with the config and the folder of the run: nothing else "
+                "can be given with it"
+            )
+        show_metrics(frameworks.resume(resume, user_code=not no_user_code), resume)
+        return
+    if not config:
+        raise ConfigError("a config is missing: fit CONFIG, or fit --resume RUN")
     from hepdata_adapters.common.config_file import load_config, samples_config
 
     chosen = [f"framework={framework.value}"] if framework else []

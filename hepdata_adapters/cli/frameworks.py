@@ -24,6 +24,17 @@ def fit(config: RunConfig, folder: Path, *, overwrite: bool) -> dict[str, Any]:
     return metrics
 
 
+def resume(folder: Path, *, user_code: bool = True) -> dict[str, Any]:
+    """Go on with a training that was broken off; returns the metrics."""
+    from hepdata_adapters.common.run import framework_of
+
+    framework = framework_of(folder, user_code=user_code)
+    with without_greetings():
+        train = import_module(f"hepdata_adapters.{framework}.train")
+    metrics: dict[str, Any] = train.resume(folder)
+    return metrics
+
+
 def load_run(folder: str | Path, *, user_code: bool = True) -> Run[Any]:
     """A run with the framework that trained it. user_code: whether it may name code to run."""
     from hepdata_adapters.common.run import framework_of

@@ -25,7 +25,12 @@ from hepdata_adapters.cli.serve import serve
 from hepdata_adapters.cli.specs import specs_app
 from hepdata_adapters.cli.validate import validate
 from hepdata_adapters.cli.verify import verify
-from hepdata_adapters.common.errors import ConfigError, HepDataError, missing_extra
+from hepdata_adapters.common.errors import (
+    ConfigError,
+    HepDataError,
+    TrainingInterruptedError,
+    missing_extra,
+)
 
 PROGRAM = "hepdata-adapters"
 USAGE, FAULT, TERMINATED = 2, 1, 128 + signal.SIGTERM
@@ -80,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known += [str(group.name) for group in app.registered_groups]
         place = " ".join([PROGRAM, *(name for name in given[:1] if name in known)])
         return _fail(f"{message} (see {place} --help)", USAGE, debug)
+    except TrainingInterruptedError as error:
+        return _fail(str(error), 128 + error.number)
     except HepDataError as error:
         return _fail(_reason(error), USAGE if isinstance(error, ConfigError) else FAULT, debug)
     except BrokenPipeError:

@@ -9,6 +9,7 @@
     ├── DeliveryError            `hepdata_adapters.testing` found an event lost or repeated
     ├── WorkerError              a worker process died
     ├── StateError               a saved position is corrupt or belongs to another run
+    ├── TrainingInterruptedError a signal stopped a training, which can go on
     ├── EventError               a raw event (a request) does not fit the model
     └── DataError                something is wrong with the data; says where
         ├── FileError            missing, unreadable, truncated, not ROOT
@@ -18,7 +19,8 @@
         ├── SchemaError          files of one dataset disagree about a branch
         └── InvalidValueError           a value that the policy of its feature does not allow
 
-The command line turns ``ConfigError`` into exit code 2 and all others into exit code 1.
+The command line turns ``ConfigError`` into exit code 2, ``TrainingInterruptedError`` into 128 plus
+the number of the signal, and all others into exit code 1.
 """
 
 from __future__ import annotations
@@ -35,6 +37,17 @@ class HepDataError(Exception):
 
 class ConfigError(HepDataError):
     """A configuration, option or argument is wrong; nothing was read yet."""
+
+
+class TrainingInterruptedError(HepDataError):
+    """A training was stopped by a signal, and can go on.
+
+    number: of the signal.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class MissingExtraError(HepDataError):

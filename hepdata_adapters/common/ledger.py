@@ -39,6 +39,7 @@ Kind = Literal[
     "padding rows for equal ranks",
     "events repeated for equal ranks",
     "events dropped for equal ranks",
+    "events of a short last batch, left out",
     "files without events",
     "files not kept in the cache",
     "events not selected",

@@ -33,6 +33,7 @@ class Pass:
     events_per_epoch: an epoch has so many events of all ranks together (rounded up to whole
     batches) and the next goes on where it ended, through one order of all events after another.
     repeat: never ends. start: global batches of this epoch that were delivered already.
+    drop_last: a last batch of fewer events than the others is left out.
     """
 
     batch_size: int
@@ -47,6 +48,7 @@ class Pass:
     events_per_epoch: int | None = None
     repeat: bool = False
     start: int = 0
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         self.shard()
@@ -77,6 +79,10 @@ class Pass:
             return -(-self.events_per_epoch // self.global_batch_size)
         return _Order(self, dataset, split).steps
 
+    def check(self, dataset: Dataset, split: SplitName | None) -> None:
+        """Raise ConfigError where ``drop_last`` would leave out all events."""
+        _ = _Order(self, dataset, split).steps
+
     def identity(self, dataset: Dataset, split: SplitName | None) -> PlanIdentity:
         """What a saved position belongs to."""
         sampling = dataset.config.sampling
@@ -86,7 +92,10 @@ class Pass:
             split=split,
             shuffle=self.shuffle,
             seed=self.seed,
-            sampling=digest([sampling.chunk_size, self.uneven, self.events_per_epoch, self.repeat]),
+            sampling=digest(
+                [sampling.chunk_size, self.uneven, self.events_per_epoch, self.repeat]
+                + ["drop_last"] * self.drop_last  # as earlier versions had it without
+            ),
             batch_size=self.global_batch_size,
             canonical_ranks=self.canonical_ranks or self.world_size,
             canonical_workers=self.canonical_workers or sampling.canonical_workers,
@@ -164,6 +173,13 @@ class _Order:
     def steps(self) -> int:
         """Batches in one order of all events."""
         size = self._wanted.global_batch_size
+        if self._wanted.drop_last:
+            if 0 < self.events < size:
+                raise ConfigError(
+                    f"drop_last would leave out all events: the split {self._split!r} holds "
+                    f"{self.events:,}, fewer than a batch of {size:,}; lower batch_size"
+                )
+            return self.events // size
         batches = -(-self.events // size)
         return self._wanted.shard().steps(batches, self.events - (batches - 1) * size)
 
@@ -174,6 +190,8 @@ class _Order:
             self._plan = self.plan(epoch)
         plan = self._plan
         left_out = plan.rows(batch + 1) if batch == self.steps - 1 < plan.batches - 1 else 0
+        if self._wanted.drop_last:
+            return Step(plan, batch, left_out, "events of a short last batch, left out")
         return Step(plan, batch, left_out)
 
     def plan(self, epoch: int) -> Plan:

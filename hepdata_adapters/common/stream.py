@@ -26,7 +26,7 @@ from hepdata_adapters.common.columns import (
 from hepdata_adapters.common.counting import copies_of
 from hepdata_adapters.common.dataset import Batch, Dataset, label_dtype
 from hepdata_adapters.common.errors import DataError, InvalidValueError
-from hepdata_adapters.common.ledger import Ledger, SharedLedger
+from hepdata_adapters.common.ledger import Kind, Ledger, SharedLedger
 from hepdata_adapters.common.manifest import FileInfo
 from hepdata_adapters.common.membership import deciding_branches, member_codes
 from hepdata_adapters.common.memory import buffer_of
@@ -46,11 +46,12 @@ LEDGER_SECONDS = 0.5
 
 
 class Step(NamedTuple):
-    """A global batch to deliver. left_out: events after it that no rank is to deliver."""
+    """A global batch to deliver. left_out: events after it that no rank is to deliver, and why."""
 
     plan: Plan
     batch: int
     left_out: int = 0
+    reason: Kind = "events dropped for equal ranks"
 
 
 class Loaded(NamedTuple):
@@ -141,8 +142,8 @@ class EventStream:
         ledger.add("events delivered", share.last - share.first)
         ledger.add("padding rows for equal ranks", share.padding)
         ledger.add("events repeated for equal ranks", len(share.wrapped))
-        left_out = step.left_out if shard.rank == 0 else 0
-        ledger.add("events dropped for equal ranks", share.dropped + left_out)
+        ledger.add("events dropped for equal ranks", share.dropped)
+        ledger.add(step.reason, step.left_out if shard.rank == 0 else 0)
         return flattened(events)
 
     def _rows(self, plan: Plan, piece: Piece, chunks: dict[int, Loaded]) -> Columns:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 from rich.console import Console
 
-from hepdata_adapters.common.config import RunConfig, Task
+from hepdata_adapters.common.config import Framework, RunConfig, Task
 from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, FileError
+from hepdata_adapters.common.errors import ConfigError, FileError, TrainingInterruptedError
 from hepdata_adapters.common.factory import load_factory
 from hepdata_adapters.common.ledger import Ledger
 from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.progress import progress_bar
-from hepdata_adapters.common.run import num_outputs, output_names, save_inputs, write_json
+from hepdata_adapters.common.run import (
+    num_outputs,
+    output_names,
+    read_parts,
+    save_inputs,
+    write_json,
+)
 from hepdata_adapters.common.samples import describe
 from hepdata_adapters.common.settle import refuse
 from hepdata_adapters.common.writing import check_folder
@@ -36,6 +44,10 @@ class Job:
     names: list[str]
     console: Console
 
+    def tell(self, line: str) -> None:
+        """Say something to the user."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     @property
     def num_outputs(self) -> int:
         """Outputs of the network."""
@@ -45,6 +57,34 @@ class Job:
     def monitor(self) -> str:
         """The loss that early stopping looks at: of the training where nothing validates."""
         return "validation_loss" if self.prepared.specs.events("validation") else "train_loss"
+
+
+def resumed_job(folder: str | Path, framework: Framework, saved: str) -> Job:
+    """The training of a run folder that was broken off and left its file ``saved``.
+
+    Raises ConfigError where there is nothing to go on with, FileError or SpecsError where the
+    folder or the data are not those of the training any more.
+    """
+    folder = Path(folder)
+    if (folder / "config.yaml").is_file() and not (folder / saved).is_file():
+        ended = (folder / "metrics.json").is_file()
+        raise ConfigError(
+            f"{folder} has nothing to go on with: its training has "
+            + ("ended" if ended else f"left no {saved}; train it anew with --overwrite")
+        )
+    parts = read_parts(folder, framework, saved)
+    check_folder(folder)
+    return Job(
+        parts.config, folder, parts.prepare(), parts.task, parts.class_names, Console(stderr=True)
+    )
+
+
+def interrupted(number: int, folder: Path) -> TrainingInterruptedError:
+    """The error for a training that a signal stopped, with the command that goes on."""
+    command = f"hepdata-adapters fit --resume {shlex.quote(str(folder))}"
+    return TrainingInterruptedError(
+        f"stopped by {Signals(number).name}; to go on: {command}", number
+    )
 
 
 def prepare_job(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> Job:
@@ -91,7 +131,9 @@ class EpochLog:
         self.seconds = 0.0
         self._console, self._report = job.console, report
         self._all_epochs = job.config.training.epochs
-        self._per_epoch = job.prepared.events("train")
+        training, events = job.config.training, job.prepared.events("train")
+        left_out = events % (training.batch_size * training.devices) if training.drop_last else 0
+        self._per_epoch = events - left_out
         self._created = time.perf_counter()
         self._started = self._rate = 0.0
         self._seen = 0
@@ -103,6 +145,8 @@ class EpochLog:
 
     def batch(self, rows: int) -> None:
         """A training batch is done."""
+        if not self._running:  # in the middle of an epoch that goes on
+            self.start()
         self._seen += rows
         self._report(self.events + self._seen, self._per_epoch * self._all_epochs)
 
@@ -125,6 +169,21 @@ class EpochLog:
             highlight=False, soft_wrap=True,
         )  # fmt: skip
 
+    def state(self) -> dict[str, Any]:
+        """What a training that goes on starts from."""
+        seconds = time.perf_counter() - self._created
+        seen = self._seen if self._running else 0
+        trained = self.seconds + (time.perf_counter() - self._started) * self._running
+        return {
+            "epochs": self.epochs, "events": self.events + seen, "seconds": trained, "all": seconds,
+        }  # fmt: skip
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.epochs, self.events = state["epochs"], state["events"]
+        self.seconds = state["seconds"]
+        self._created = time.perf_counter() - state["all"]
+
     def summary(self) -> dict[str, Any]:
         """What metrics.json says of the training."""
         return {
@@ -138,7 +197,10 @@ class EpochLog:
 def _claim(folder: Path, overwrite: bool) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
-            raise ConfigError(f"{folder} is not empty: name another folder or say --overwrite")
+            going_on = f" go on with fit --resume {folder}," if any(folder.glob("resume.*")) else ""
+            raise ConfigError(
+                f"{folder} is not empty:{going_on} name another folder or say --overwrite"
+            )
         if not (folder / "config.yaml").is_file():
             raise ConfigError(f"{folder} is not a run folder, so it is not overwritten")
         shutil.rmtree(folder)

@@ -39,10 +39,11 @@ class ModelConfig(_Model):
 
 
 class TrainingConfig(_Model):
-    """How long and how fast to train. workers: DataLoader processes per split."""
+    """How to train. workers: processes per split. drop_last: without a short last batch."""
 
     epochs: Epochs = Field(default=60, ge=1)
     batch_size: Events = Field(default=128, ge=1)
+    drop_last: bool = False
     learning_rate: float = Field(default=1e-3, gt=0.0, allow_inf_nan=False)
     weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     patience: Epochs = Field(default=10, ge=1)

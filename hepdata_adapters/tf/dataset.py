@@ -52,7 +52,7 @@ class RootSource:
     rank, world_size: by default from RANK and WORLD_SIZE, else one rank. input_context: takes
     both from a `tf.distribute.InputContext`; the workers that TF_CONFIG names are known to
     the strategy alone, so there it must be given.
-    uneven, canonical_ranks, canonical_workers, events_per_epoch, repeat: as in
+    uneven, canonical_ranks, canonical_workers, events_per_epoch, repeat, drop_last: as in
     `RootIterableDataset`.
     num_workers: processes that read; 0 reads in a thread of this one.
     Other arguments (``features``, ``exclude``, ``task``, …) are those of `DatasetConfig`.
@@ -84,6 +84,7 @@ class RootSource:
         canonical_workers: int | None = None,
         events_per_epoch: int | None = None,
         repeat: bool = False,
+        drop_last: bool = False,
         specs: Specs | str | Path | None = None,
         num_workers: int = 0,
         progress: bool = True,
@@ -101,7 +102,9 @@ class RootSource:
         self._pass = Pass(
             batch_size, shuffle, prepared.config.sampling.seed if seed is None else seed, epoch,
             *self.ranks, uneven, canonical_ranks, canonical_workers, events_per_epoch, repeat,
+            drop_last=drop_last,
         )  # fmt: skip
+        self._pass.check(prepared, split)
         self.error: HepDataError | None = None
         self._epoch = epoch
         self._ledger = SharedLedger()
@@ -273,6 +276,7 @@ def root_dataset(
     canonical_workers: int | None = None,
     events_per_epoch: int | None = None,
     repeat: bool = False,
+    drop_last: bool = False,
     specs: Specs | str | Path | None = None,
     num_workers: int = 0,
     progress: bool = True,
@@ -303,7 +307,7 @@ def root_dataset(
         samples, batch_size=batch_size, split=split, shuffle=shuffle, seed=seed, epoch=epoch,
         rank=rank, world_size=world_size, input_context=input_context, uneven=uneven,
         canonical_ranks=canonical_ranks, canonical_workers=canonical_workers,
-        events_per_epoch=events_per_epoch, repeat=repeat, specs=specs,
+        events_per_epoch=events_per_epoch, repeat=repeat, drop_last=drop_last, specs=specs,
         num_workers=num_workers, progress=progress, **options,
     )  # fmt: skip
     return source.dataset(as_, inputs, ragged, cast, prefetch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import keras
@@ -27,7 +28,10 @@ def load_run(folder: str | Path) -> Run[keras.Model]:
     inputs = model_inputs(parts.transform)
     net = build_model(parts.config.model, inputs, num_outputs(parts.task, len(parts.class_names)))
     try:
-        net.load_weights(path)
+        with warnings.catch_warnings():
+            # of a model that the factory has compiled: a run only scores
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            net.load_weights(path)
     except Exception as error:  # Keras and HDF5 raise whatever their readers raise
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{path} does not fit the model: {reason}") from error

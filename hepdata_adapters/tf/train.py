@@ -11,10 +11,11 @@ import tensorflow as tf
 from hepdata_adapters.common.config import RunConfig, Task
 from hepdata_adapters.common.errors import ConfigError, HepDataError
 from hepdata_adapters.common.evaluate import evaluate_run
+from hepdata_adapters.common.interrupt import Signals
 from hepdata_adapters.common.ledger import Ledger
 from hepdata_adapters.common.progress import progress_bar
 from hepdata_adapters.common.split import SplitName
-from hepdata_adapters.common.training import EpochLog, Job, ledger_kept, prepare_job
+from hepdata_adapters.common.training import EpochLog, Job, ledger_kept, prepare_job, resumed_job
 from hepdata_adapters.tf.dataset import RootSource
 from hepdata_adapters.tf.losses import EventLoss, difference
 from hepdata_adapters.tf.models import (
@@ -23,6 +24,7 @@ from hepdata_adapters.tf.models import (
     gives_probabilities,
     model_inputs,
 )
+from hepdata_adapters.tf.resumable import RESUME, Resumable, forget, read_state
 from hepdata_adapters.tf.run import WEIGHTS, load_run
 
 
@@ -34,16 +36,33 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     Raises ConfigError if the folder holds something already, or if there are no labels,
     HepDataError if the loss is never a number.
     """
+    _check_devices(config)
+    return _fit(prepare_job(config, folder, overwrite=overwrite))
+
+
+def resume(folder: str | Path) -> dict[str, Any]:
+    """Go on with a training that was broken off, at the epoch it was in; returns the metrics.
+
+    Raises ConfigError where there is nothing to go on with, SpecsError where the data changed.
+    """
+    job = resumed_job(folder, "tf", RESUME)
+    return _fit(job, read_state(job.folder))
+
+
+def _check_devices(config: RunConfig) -> None:
     if config.training.devices > 1:
         raise ConfigError(
             "training.devices is for torch; for Keras on several devices use tf.distribute "
             "with hepdata_adapters.tf.root_dataset(..., input_context=...)"
         )
-    job = prepare_job(config, folder, overwrite=overwrite)
-    prepared, training = job.prepared, config.training
+
+
+def _fit(job: Job, state: dict[str, Any] | None = None) -> dict[str, Any]:
+    """state: of the training to go on with."""
+    prepared, training = job.prepared, job.config.training
     keras.utils.set_random_seed(training.seed)
     inputs = model_inputs(prepared.transform)
-    net = build_model(config.model, inputs, job.num_outputs)
+    net = build_model(job.config.model, inputs, job.num_outputs)
     build_scorer(net, inputs, job.task)  # refuses outputs of a wrong shape before the work
     if net.compiled:
         for line in _own(net):
@@ -54,6 +73,7 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
         split: RootSource(
             prepared, batch_size=training.batch_size, split=split, shuffle=split == "train",
             num_workers=training.workers, progress=False, rank=0, world_size=1,
+            drop_last=training.drop_last and split == "train",
         )
         for split in ("train", "validation") if prepared.specs.events(split)
     }  # fmt: skip
@@ -61,9 +81,11 @@ def fit(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> di
     with progress_bar("training", shown=console.is_terminal, console=console) as report:
         log = EpochLog(job, report)
         with ledger_kept(job.folder, lambda: _ledger(job, sources)):
-            _train(job, net, sources, log)
+            _train(job, net, sources, log, state)
     ledger = _ledger(job, sources)
-    return evaluate_run(load_run(folder), prepared, log.summary(), ledger)
+    metrics = evaluate_run(load_run(job.folder), prepared, log.summary(), ledger)
+    forget(job.folder)
+    return metrics
 
 
 def _ledger(job: Job, sources: dict[SplitName, RootSource]) -> Ledger:
@@ -154,35 +176,54 @@ def _absolute_error(label: Any, output: Any) -> Any:
     return tf.abs(difference(label, output))
 
 
-def _train(job: Job, net: keras.Model, sources: dict[SplitName, RootSource], log: EpochLog) -> None:
+def _train(
+    job: Job,
+    net: keras.Model,
+    sources: dict[SplitName, RootSource],
+    log: EpochLog,
+    state: dict[str, Any] | None,
+) -> None:
     training, logs = job.config.training, job.folder / "logs"
     (logs / "csv").mkdir(parents=True, exist_ok=True)
     monitor = "val_loss" if "validation" in sources else "loss"
+    best = keras.callbacks.ModelCheckpoint(
+        job.folder / WEIGHTS, monitor=monitor, mode="min",
+        save_best_only=True, save_weights_only=True,
+    )  # fmt: skip
+    patience = keras.callbacks.EarlyStopping(monitor, mode="min", patience=training.patience)
+    lines = keras.callbacks.CSVLogger(logs / "csv" / "metrics.csv", append=state is not None)
+    signals = Signals(job.tell)
     callbacks = [
-        keras.callbacks.ModelCheckpoint(
-            job.folder / WEIGHTS, monitor=monitor, mode="min",
-            save_best_only=True, save_weights_only=True,
-        ),
-        keras.callbacks.EarlyStopping(monitor, mode="min", patience=training.patience),
-        keras.callbacks.CSVLogger(logs / "csv" / "metrics.csv"),
+        best, patience, lines,
         keras.callbacks.TensorBoard(logs / "tb", write_graph=False),
         EpochLines(log, training.batch_size, job.prepared.events("train")),
+        Resumable(job.folder, log, signals, best, patience, state),
     ]  # fmt: skip
     validation = sources.get("validation")
+    first = state["epoch"] if state else 0
+    sources["train"].set_epoch(first)
     try:
-        net.fit(
-            sources["train"].dataset("tuple"),
-            validation_data=validation.dataset("tuple") if validation else None,
-            epochs=training.epochs,
-            callbacks=callbacks,
-            shuffle=False,  # Keras would only say that the pipeline does it
-            verbose=0,
-        )
+        if state is None or not (state["stopped"] or first == training.epochs):
+            with signals:
+                net.fit(
+                    sources["train"].dataset("tuple"),
+                    validation_data=validation.dataset("tuple") if validation else None,
+                    initial_epoch=first,
+                    epochs=training.epochs,
+                    callbacks=callbacks,
+                    shuffle=False,  # Keras would only say that the pipeline does it
+                    verbose=0,
+                )
+        else:
+            log.load_state(state["log"])  # broken off in its evaluation
     except tf.errors.OpError:
         for source in sources.values():
             if source.error:  # rather than TensorFlow's account of it
                 raise source.error from None
         raise
+    finally:
+        if lines.csv_file:  # Keras closes it at the end of a whole training alone
+            lines.csv_file.close()
     if not (job.folder / WEIGHTS).is_file():
         raise HepDataError(
             "the loss was never a number: lower training.learning_rate, or look at the scaling"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,7 +17,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from hepdata_adapters.common.config import DatasetConfig
 from hepdata_adapters.common.cursor import Cursor
 from hepdata_adapters.common.dataset import Batch, Dataset, check_split
-from hepdata_adapters.common.errors import refuse_change
+from hepdata_adapters.common.errors import ConfigError, refuse_change
 from hepdata_adapters.common.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.parent import end_with_parent
 from hepdata_adapters.common.passes import Pass
@@ -26,6 +28,7 @@ from hepdata_adapters.common.samples import (
     prepare,
     tell_split,
 )
+from hepdata_adapters.common.script import check_script
 from hepdata_adapters.common.shard import Uneven
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.split import SplitName
@@ -34,9 +37,7 @@ from hepdata_adapters.torch.convert import TensorBatch
 from hepdata_adapters.torch.iterator import BatchIterator
 from hepdata_adapters.torch.loader import RootLoader, remove_shared_memory
 
-_FIXED = {"batch_size", "prepared", "seed", "shuffle", "split"}
-
-_FIXED = {"batch_size", "prepared", "seed", "shuffle", "split"}
+_FIXED = {"batch_size", "drop_last", "prepared", "seed", "shuffle", "split"}
 
 
 class RootIterableDataset(IterableDataset[TensorBatch]):
@@ -52,7 +53,8 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
     rank, world_size: by default from torch.distributed, else from RANK and WORLD_SIZE, else
     one rank.
     uneven: what becomes of rows that the ranks cannot share equally: ``"pad"``, ``"drop"`` or
-    ``"wrap"`` (see `Shard`). canonical_ranks, canonical_workers: see the module
+    ``"wrap"`` (see `Shard`). drop_last: leave out a last batch of fewer events than the others
+    (over all ranks), and count them. canonical_ranks, canonical_workers: see the module
     `hepdata_adapters.common.plan`. events_per_epoch: events of all ranks in what ``len`` and
     ``set_epoch`` call an epoch; the next one goes on where it ended. repeat: a stream that never
     ends.
@@ -95,6 +97,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         canonical_workers: int | None = None,
         events_per_epoch: int | None = None,
         repeat: bool = False,
+        drop_last: bool = False,
         specs: Specs | str | Path | None = None,
         progress: bool = True,
         **options: Any,
@@ -103,7 +106,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         check_batch_size(batch_size)
         prepared = prepare(samples, options, specs, progress=progress)
         self.prepared, self.batch_size, self.split = prepared, batch_size, split
-        self.shuffle = shuffle
+        self.shuffle, self.drop_last = shuffle, drop_last
         self._canonical = canonical_ranks, canonical_workers
         # the next pass: epoch, batches delivered of it, canonical ranks and workers (0: default);
         # in shared memory, so that workers that run already see it
@@ -116,7 +119,12 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         self._sender_ranks: tuple[int, int] | None = None
         self._ledger = SharedLedger()
         self._streams: dict[int, list[EventStream]] = {}  # of each process, those not in use
-        self.present_pass()  # refuses arguments that make no sense, at once
+        if drop_last and batch_size is None:
+            raise ConfigError(
+                "drop_last is for whole batches: give batch_size too, or let a DataLoader put the "
+                "events together: DataLoader(dataset, batch_size=…, drop_last=True)"
+            )
+        self.present_pass().check(prepared, split)  # refuses what makes no sense, at once
         if progress:
             tell_split(prepared, split)
 
@@ -188,6 +196,9 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
             # here, so that it holds in any DataLoader: torch looks at the fork server, and that
             # one lives as long as its workers
             end_with_parent(partial(remove_shared_memory, os.getpid()))
+            # Ctrl-C reaches the whole process group; the parent decides, and we end with it
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
         return BatchIterator(self)
 
     def loader(self, **options: Any) -> RootLoader:
@@ -214,6 +225,7 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
             self._events_per_epoch,
             self._repeat,
             start,
+            self.drop_last,
         )
 
     def resumed_pass(self, state: Mapping[str, Any], *, fresh: bool = False) -> Pass:
@@ -251,4 +263,5 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         return self.prepared.last_read(self._ledger, pid)
 
     def __getstate__(self) -> dict[str, Any]:
+        check_script()
         return {**self.__dict__, "_streams": {}, "_sender_ranks": self.ranks}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from hepdata_adapters.common.errors import ConfigError, WorkerError, refuse_change
 from hepdata_adapters.common.machine import check_processes
 from hepdata_adapters.common.passes import Pass
+from hepdata_adapters.common.script import not_run_again
 from hepdata_adapters.torch.convert import TensorBatch
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 PREFETCH = 4  # batches a worker may be ahead: chunks are loaded in bursts
 SECONDS_TO_DIE = 1  # between a closed connection and the end of its process
 _FIXED = {"num_workers", "pin_memory", "pin_memory_device", "prefetch_factor", "timeout"}
-_OF_THE_DATASET = {"batch_size", "batch_sampler", "drop_last", "in_order", "sampler", "shuffle"}
+_GIVEN_TO_THE_DATASET = {"batch_size": None, "drop_last": False, "shuffle": False}
+_OF_THE_PLAN = {"batch_sampler": None, "sampler": None, "in_order": True}
 
 
 class RootLoader(DataLoader[TensorBatch]):
@@ -32,9 +34,12 @@ class RootLoader(DataLoader[TensorBatch]):
 
     dataset: one that makes whole batches. num_workers: processes; they start from a fork server
     (a fork would copy the state of running threads at an arbitrary moment) and stay from pass to
-    pass. position: asked before each pass for its epoch and, for the first, how many of its
-    batches are done; it overrules what was loaded. Without it, or where it gives None, each
-    complete pass is followed by the next epoch. Other options are those of `DataLoader`.
+    pass. They run the user's script again, which then needs a guard, only where they are given
+    something that it defines. position: asked before each pass for its epoch and, for the first,
+    how many of its batches are done; it overrules what was loaded. Without it, or where it gives
+    None, each complete pass is followed by the next epoch. resumed: the pass to begin with, as
+    `load_state_dict` sets it. Other options are those of `DataLoader`; what the dataset decides
+    may be given as it is, as Lightning does where it makes a loader anew.
 
     `state_dict` is small JSON, the same on all ranks. It counts the batches handed out, not
     those that workers hold ready. It fits any number of workers, and of ranks with the same
@@ -70,12 +75,12 @@ class RootLoader(DataLoader[TensorBatch]):
         pin_memory: bool = False,
         prefetch_factor: int | None = None,
         position: Callable[[], tuple[int, int] | None] | None = None,
+        resumed: Pass | None = None,
         **options: Any,
     ) -> None:
         if dataset.batch_size is None:
             raise ConfigError("a dataset of single events has no loader: give it a batch_size")
-        if refused := sorted(_OF_THE_DATASET & options.keys()):
-            raise ConfigError(f"the dataset decides {', '.join(refused)}: set it there")
+        _refuse_decided(options)
         check_processes("num_workers", num_workers)
         if num_workers > 0:
             options = {
@@ -86,8 +91,9 @@ class RootLoader(DataLoader[TensorBatch]):
         super().__init__(
             dataset, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, **options
         )
-        self._events, self._position = dataset, position
-        self._resumed: Pass | None = None  # what the next pass is to be, if it is not as usual
+        self._events = dataset
+        # by these names Lightning hands them on where it makes a loader anew
+        self.position, self.resumed = position, resumed
         self._reached: Pass | None = None
         self._passes = 0  # that were begun
 
@@ -95,13 +101,16 @@ class RootLoader(DataLoader[TensorBatch]):
         refuse_change(self, name, _FIXED, "make another: dataset.loader(…)")
         super().__setattr__(name, value)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_iterator": None}  # the workers are of this process
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass; it begins at its start."""
-        self._resumed = replace(self._resumed or self._usual(), epoch=epoch, start=0)
+        self.resumed = replace(self.resumed or self._usual(), epoch=epoch, start=0)
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the batch handed out last: numbers and strings, below 1 KiB."""
-        reached = self._resumed or self._reached or self._next()
+        reached = self.resumed or self._reached or self._next()
         return reached.cursor(self._events.prepared, self._events.split).state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -110,11 +119,11 @@ class RootLoader(DataLoader[TensorBatch]):
         Raises StateError, naming what differs, for a state of other data, features, split, seed,
         sampling or global batch size, and for anything that is no state.
         """
-        self._resumed = self._events.resumed_pass(state)
+        self.resumed = self._events.resumed_pass(state)
 
     def __iter__(self) -> Iterator[TensorBatch]:  # type: ignore[override]
         # a generator: Lightning makes iterators before it knows the epoch
-        reached, self._resumed = self._next(), None
+        reached, self.resumed = self._next(), None
         self._reached = reached
         self._passes += 1
         number = self._passes
@@ -123,7 +132,9 @@ class RootLoader(DataLoader[TensorBatch]):
         last: list[TensorBatch] = []
         batches: Any = self._iterator  # workers that stayed from the pass before
         try:
-            batches = super().__iter__()
+            given = (self.dataset, self.collate_fn, self.worker_init_fn)
+            with not_run_again(given) if self.num_workers else nullcontext():
+                batches = super().__iter__()
             for batch in batches:
                 reached = replace(reached, start=reached.start + 1)
                 if reached.start == length:
@@ -145,8 +156,8 @@ class RootLoader(DataLoader[TensorBatch]):
 
     def _next(self) -> Pass:
         """The pass that comes next: as the position says, as was asked for, or the usual one."""
-        wanted = self._resumed or self._usual()
-        position = self._position() if self._position else None
+        wanted = self.resumed or self._usual()
+        position = self.position() if self.position else None
         if position is None:
             return wanted
         epoch, done = position
@@ -183,9 +194,14 @@ class RootLoader(DataLoader[TensorBatch]):
             remove_shared_memory(worker.pid)
         batches._shutdown_workers()  # its queues and threads
         self._iterator = None  # the next pass starts new workers
+        killed = any((workers[number].exitcode or 0) < 0 for number in lost)
+        advice = (
+            "Where the memory ran out, use fewer workers or a smaller sampling.chunk_size"
+            if killed
+            else "What it wrote to standard error says why"
+        )
         raise WorkerError(
-            f"{'; '.join(died)}. Where the memory ran out, use fewer workers or a smaller "
-            f"sampling.chunk_size. To go on, give load_state_dict the last state_dict"
+            f"{'; '.join(died)}. {advice}. To go on, give load_state_dict the last state_dict"
         ) from error
 
     def _death(self, number: int, worker: BaseProcess) -> str:
@@ -193,6 +209,28 @@ class RootLoader(DataLoader[TensorBatch]):
         how = f"was killed by {Signals(-code).name}" if code < 0 else f"ended with status {code}"
         place = self._events.last_read(worker.pid or 0)
         return f"worker {number} of {self.num_workers} (pid {worker.pid}) {how}; {place}"
+
+
+def _refuse_decided(options: dict[str, Any]) -> None:
+    """Take out what the dataset decides; raise ConfigError where another value is given."""
+    wrong = {
+        name
+        for name, present in (_GIVEN_TO_THE_DATASET | _OF_THE_PLAN).items()
+        if name in options and options.pop(name) not in (present, None)
+    }
+    problems = []
+    if given := sorted(wrong & _GIVEN_TO_THE_DATASET.keys()):
+        problems.append(
+            f"the dataset decides {', '.join(given)}: "
+            f"RootIterableDataset(…, {', '.join(f'{name}=…' for name in given)})"
+        )
+    if taken := sorted(wrong & _OF_THE_PLAN.keys()):
+        problems.append(
+            f"a loader takes no {', '.join(taken)}: the plan decides which events come, in what "
+            f"order; choose it with split, shuffle and seed of the dataset"
+        )
+    if problems:
+        raise ConfigError("; ".join(problems))
 
 
 def remove_shared_memory(pid: int | None) -> None:

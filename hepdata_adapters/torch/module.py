@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import lightning
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import Metric, MetricCollection
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
     BinaryAccuracy,
     BinaryAUROC,
@@ -27,6 +30,10 @@ from hepdata_adapters.torch.convert import TensorBatch, Tensors
 Stage = Literal["train", "validation", "test"]
 HALF = torch.float16, torch.bfloat16
 PADDING_LABEL = -1  # of rows that only make ranks equal; the metrics pass over it
+_LEAVE_OUT = (
+    "leave out such a last batch with drop_last=True of RootDataModule or RootIterableDataset, in "
+    "a config with training.drop_last: true"
+)
 UNDEFINED_AUC = ".*(No (negative|positive) samples in targets|one or more classes).*"
 
 
@@ -144,8 +151,12 @@ class EventModule(lightning.LightningModule):
     """Trains any network on batches of a `RootIterableDataset`.
 
     net: ``(n, d)`` to logits ``(n,)``, ``(n, 1)`` or ``(n, classes)``. inputs: the arrays of a
-    batch that it takes; ``x`` alone as a tensor, several as a dict of tensors.
+    batch that it takes; ``x`` alone as a tensor, several as a dict of tensors. Called with a whole
+    batch, it takes these of it.
     Logs ``{train,validation,test}_loss`` and the metrics of the task; padding rows take no part.
+    A checkpoint holds all arguments but the network: ``load_from_checkpoint(path, net=…)``.
+
+    Raises ConfigError for a task that is none.
 
     >>> module = EventModule(nn.Linear(4, 1), "binary")
     >>> module(torch.zeros(3, 4)).shape
@@ -163,29 +174,61 @@ class EventModule(lightning.LightningModule):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
+        if task not in get_args(Task):
+            raise ConfigError(f"task is one of {', '.join(get_args(Task))}, not {task!r}")
+        self.save_hyperparameters(ignore=["net"], logger=False)
         self.scorer = Scorer(net, task)
         self.task: Task = task
         self.num_classes = num_classes
         self.inputs = tuple(inputs)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        # NaN stays NaN: by default it would be left out of the mean
+        self.train_loss = MeanMetric(nan_strategy=math.nan)
+        self.train_loss.persistent(True)  # so that an epoch can go on in its middle
         metrics = task_metrics(task, num_classes)
         # training events are seen through dropout: their AUC is computed after the fit
         self.validation_metrics = metrics.clone(prefix="validation_")
         self.test_metrics = metrics.clone(prefix="test_")
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **options: Any) -> Any:
+        """The module of a checkpoint, around a network that is given: its weights are loaded.
+
+        Raises ConfigError without ``net``.
+        """
+        if "net" not in options:
+            raise ConfigError(
+                f"a checkpoint holds the weights, not the network: {cls.__name__}."
+                f"load_from_checkpoint({str(checkpoint_path)!r}, net=…) with one of its shape"
+            )
+        return super().load_from_checkpoint(checkpoint_path, *arguments, **options)
+
     def forward(self, inputs: Tensors) -> Tensor:
         """Scores, as a served model gives them."""
-        scores: Tensor = self.scorer(inputs)
+        given = chosen(inputs, self.inputs) if isinstance(inputs, dict) else inputs
+        scores: Tensor = self.scorer(given)
         return scores
 
+    def on_train_batch_start(self, batch: TensorBatch, batch_idx: int) -> None:
+        if batch_idx == 0:  # a checkpoint of the end of an epoch still has that epoch's
+            self.train_loss.reset()
+
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
-        return self._step(batch, "train")
+        if len(batch["weight"]) > 1:
+            return self._step(batch, "train")
+        return of_one_event(self.scorer.net, lambda: self._step(batch, "train"))
 
     def validation_step(self, batch: TensorBatch, index: int) -> None:
         self._step(batch, "validation", self.validation_metrics)
 
     def test_step(self, batch: TensorBatch, index: int) -> None:
         self._step(batch, "test", self.test_metrics)
+
+    def predict_step(self, batch: TensorBatch, index: int) -> TensorBatch:
+        """``score`` as a served model gives it, and ``event (n, 2)``; without padding rows."""
+        real = batch["event"][:, 0] >= 0
+        scores = self(batch)
+        return {"score": scores[real], "event": batch["event"][real]}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(
@@ -201,7 +244,11 @@ class EventModule(lightning.LightningModule):
         check_classes(label, self.task, self.num_classes)
         loss = weighted_loss(logits, label, batch["weight"], self.task)
         shown: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": len(label)}
-        self.log(f"{stage}_loss", loss, prog_bar=True, sync_dist=True, **shown)
+        if stage == "train":
+            self.train_loss.update(loss.detach().clone(), len(label))
+            self.log("train_loss", self.train_loss, prog_bar=True, **shown)
+        else:
+            self.log(f"{stage}_loss", loss, prog_bar=True, sync_dist=True, **shown)
         if metrics is not None:
             scores, real = activate(logits.detach(), self.task), batch["event"][:, 0] >= 0
             if self.task == "regression":
@@ -211,6 +258,41 @@ class EventModule(lightning.LightningModule):
                 metrics.update(scores, label.masked_fill(~real, PADDING_LABEL))
             self.log_dict(metrics, prog_bar=True, **shown)
         return loss
+
+
+def of_one_event(net: nn.Module, step: Callable[[], Tensor]) -> Tensor:
+    """A training step of one event, which has no variance for BatchNorm.
+
+    Where that fails, BatchNorm takes its running statistics, which stay as they are. Raises
+    ConfigError where it has none yet.
+    """
+    layers = [layer for layer in net.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    counts = [layer.num_batches_tracked for layer in layers]
+    before = [None if count is None else count.clone() for count in counts]
+    try:
+        return step()
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+    for count, value in zip(counts, before, strict=True):
+        if count is not None and value is not None:  # counted before it was refused
+            count.copy_(value)
+    if not all(before):  # none, or of no batch
+        raise ConfigError(
+            f"a batch of one event has no variance for BatchNorm, and no batch came before: raise "
+            f"batch_size, or, if there is more than one batch, {_LEAVE_OUT}"
+        )
+    warnings.warn(
+        f"BatchNorm took a training batch of one event with its running statistics: {_LEAVE_OUT}",
+        stacklevel=2,
+    )
+    for layer in layers:
+        layer.eval()
+    try:
+        return step()
+    finally:
+        for layer in layers:
+            layer.train()
 
 
 def _refuse_rounded(batch: TensorBatch) -> None:
