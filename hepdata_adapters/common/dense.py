@@ -62,10 +62,19 @@ def input_names(transform: Transform) -> dict[str, str]:
     return names
 
 
+def padded_alike(transform: Transform) -> dict[str, str]:
+    """Of each jagged branch that shares a count in the files: the first that shares it.
+
+    All of these are padded to one width.
+    """
+    return {name: count.lists[0] for count in transform.preparation.counts for name in count.lists}
+
+
 def dense_inputs(columns: Mapping[str, Column], transform: Transform) -> dict[str, Array]:
     """The inputs of n raw events by name, in their `input_dtype`; lengths are int64.
 
-    Jagged columns are padded with zeros to the longest of these events (at least one column).
+    Jagged columns are padded with zeros to the longest of these events (at least one column);
+    those that share a count in the files to the longest of any of them.
 
     >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
     >>> transform = Transform.of_vector(VectorTransform(features=(
@@ -75,14 +84,21 @@ def dense_inputs(columns: Mapping[str, Column], transform: Transform) -> dict[st
     {'pt': [[3.0], [0.0]], 'pt_length': [1, 0]}
     """
     inputs: dict[str, Array] = {}
-    names = input_names(transform)
+    names, alike = input_names(transform), padded_alike(transform)
+    widths: dict[str, int] = {}
+    for branch in transform.branches:
+        jagged = columns[branch.name]
+        if isinstance(jagged, Jagged):
+            first = alike.get(branch.name, branch.name)
+            longest = int(jagged.lengths.max(initial=0))
+            widths[first] = max(widths.get(first, 1), longest)
     for branch in transform.branches:
         column, name, dtype = columns[branch.name], names[branch.name], input_dtype(branch)
         if not isinstance(column, Jagged):
             inputs[name] = column.astype(dtype, copy=False)
             continue
         lengths = column.lengths
-        width = max(1, int(lengths.max(initial=0)))
+        width = widths[alike.get(branch.name, branch.name)]
         padded = np.zeros((len(lengths), width), dtype)
         padded[np.arange(width) < lengths[:, None]] = column.content
         inputs[name], inputs[name + LENGTH] = padded, lengths

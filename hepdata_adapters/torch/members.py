@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from hepdata_adapters.common.errors import BranchError
 from hepdata_adapters.torch.expressions import Padded
@@ -31,24 +33,74 @@ def members(columns: Mapping[str, Tensor | Padded], branches: Sequence[str]) -> 
 
     Raises BranchError for one that is not `Padded`.
     """
-    first = _padded(columns, branches[0])
+    first = padded(columns, branches[0])
     width = first.values.shape[1]
-    valid = (first.lengths >= 0) & (first.lengths <= width)
-    values: dict[str, Tensor] = {}
-    for branch in branches:
-        column = _padded(columns, branch)
-        values[branch] = fitted(column.values, width)
-        valid = (
-            valid & (column.lengths == first.lengths) & (column.lengths <= column.values.shape[1])
-        )
+    others = [padded(columns, branch) for branch in branches[1:]]
+    valid = first.lengths >= 0
+    for size in distinct([width, *(column.values.shape[1] for column in others)]):
+        valid = valid & (first.lengths <= size)
+    # lists that share a count already come with one and the same tensor of lengths
+    lengths = {id(c.lengths): c.lengths for c in others if c.lengths is not first.lengths}
+    if lengths:
+        given = torch.stack(list(lengths.values()), 1)
+        valid = valid & none_of(given != first.lengths.unsqueeze(1))
+    values = {
+        branch: fitted(column.values, width)
+        for branch, column in zip(branches, [first, *others], strict=True)
+    }
     places = torch.arange(width, device=first.values.device)
     return Members(values, places < first.lengths.unsqueeze(1), first.lengths, valid)
 
 
 def fitted(values: Tensor, width: int) -> Tensor:
     """``(n, m, ...)`` cut, or padded with zeros, to ``(n, width, ...)``; in a graph for any m."""
+    if statically_known_true(values.shape[1] == width):
+        return values
     padding = [0, 0] * (values.ndim - 2) + [0, width]
     return torch.nn.functional.pad(values, padding).narrow(1, 0, width)
+
+
+def distinct(sizes: Sequence[int]) -> list[int]:
+    """The sizes without those known to equal another; in a graph they are symbols."""
+    found: list[int] = []
+    for size in sizes:
+        if not any(statically_known_true(size == other) for other in found):
+            found.append(size)
+    return found
+
+
+def stacked(columns: Sequence[Tensor], dim: int) -> Tensor:
+    """The columns ``(n,)`` or ``(n, m)`` side by side along a new ``dim``, as float64.
+
+    One operation for all columns of a dtype: with hundreds of branches, one for each makes an
+    export take minutes.
+    """
+    places: dict[torch.dtype, list[int]] = {}
+    for place, column in enumerate(columns):
+        places.setdefault(column.dtype, []).append(place)
+    join = side_by_side if torch.compiler.is_exporting() else torch.stack
+    parts = [
+        join([columns[place] for place in same], dim).to(torch.float64) for same in places.values()
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    order = np.argsort(np.concatenate(list(places.values())))
+    return torch.cat(parts, dim).index_select(dim, torch.from_numpy(order).to(parts[0].device))
+
+
+@torch.library.custom_op("hepdata_adapters::side_by_side", mutates_args=())
+def side_by_side(columns: Sequence[Tensor], dim: int) -> Tensor:
+    """``torch.stack`` for exports, where that compares the symbolic shapes of all its columns one
+    by one, which takes minutes for hundreds of them.
+    """
+    return torch.stack(list(columns), dim)
+
+
+@side_by_side.register_fake
+def _(columns: Sequence[Tensor], dim: int) -> Tensor:
+    shape = list(columns[0].shape)
+    shape.insert(dim, len(columns))
+    return columns[0].new_empty(shape)
 
 
 def none_of(flags: Tensor) -> Tensor:
@@ -56,7 +108,8 @@ def none_of(flags: Tensor) -> Tensor:
     return flags.flatten(1).sum(1) == 0
 
 
-def _padded(columns: Mapping[str, Tensor | Padded], branch: str) -> Padded:
+def padded(columns: Mapping[str, Tensor | Padded], branch: str) -> Padded:
+    """The jagged column of a branch. Raises BranchError for one that is flat."""
     column = columns[branch]
     if isinstance(column, Tensor):
         raise BranchError(f"{branch} has no list of values in each event", branch=branch)

@@ -16,7 +16,7 @@ from hepdata_adapters.common.expressions import Expression
 from hepdata_adapters.common.transform.counts import SharedCount
 from hepdata_adapters.common.transform.preparation import ObjectGroup, Preparation
 from hepdata_adapters.torch.expressions import Padded, checked
-from hepdata_adapters.torch.members import Members, fitted, members
+from hepdata_adapters.torch.members import Members, distinct, fitted, members, none_of, padded
 
 Columns = dict[str, Tensor | Padded]
 
@@ -44,6 +44,12 @@ class EventPreparation(nn.Module):
         self.preparation = preparation.restricted(names)
         self.names = tuple(names)
         self.groups = self.preparation.groups_of(names)
+        shared = {name for count in self.preparation.counts for name in count.lists}
+        alone = [b.name for b in self.preparation.branches if b.kind == "jagged"]
+        self.shared = (
+            *self.preparation.counts,
+            *(SharedCount(lists=(name,)) for name in alone if name not in shared),
+        )
 
     def forward(self, raw: Mapping[str, Tensor | Padded]) -> tuple[Columns, Tensor]:
         """The prepared columns by name, and ``(n,)`` bool.
@@ -52,18 +58,14 @@ class EventPreparation(nn.Module):
         for such an event means nothing. Members of a group of an unsigned dtype come out wider:
         uint64 as float64, others as int64.
         """
-        columns: Columns = {}
         first = next(iter(raw.values()))
         events = first.lengths if isinstance(first, Padded) else first
         valid = torch.ones_like(events.reshape(events.shape[0], -1)[:, 0], dtype=torch.bool)
-        for branch in self.preparation.branches:
-            column = raw[branch.name]
-            if isinstance(column, Padded):
-                column, possible = _within(column)
-                valid = valid & possible
-            columns[branch.name] = column
-        for count in self.preparation.counts:
-            valid = valid & _agree(count, columns)
+        columns = {branch.name: raw[branch.name] for branch in self.preparation.branches}
+        for count in self.shared:
+            lists, possible = _agreed(count, columns)
+            columns |= lists
+            valid = valid & possible
         read = dict(columns)
         for group in self.groups:
             selection, key = self.preparation.parsed_objects[group.name]
@@ -76,18 +78,29 @@ class EventPreparation(nn.Module):
         return {name: columns[name] for name in self.names}, valid
 
 
-def _agree(count: SharedCount, columns: Mapping[str, Tensor | Padded]) -> Tensor:
-    """``(n,)`` bool: where the lengths and counts are those that an event of the files can have."""
-    found = [_lengths(columns[name]) for name in (*count.lists, *count.counts)]
-    valid = found[0] >= 0
-    for other in found[1:]:
-        valid = valid & (other == found[0])
-    return valid
+def _agreed(count: SharedCount, columns: Mapping[str, Tensor | Padded]) -> tuple[Columns, Tensor]:
+    """The lists with lengths that all their rows can have; ``(n,)`` bool: where they were those.
+
+    And agreed with each other and with the counts.
+    """
+    lists = {name: padded(columns, name) for name in count.lists}
+    given = [column.lengths for column in lists.values()]
+    # a uint64 above the largest int64 is negative, and agrees with no length
+    given += [_flat(columns, name).to(torch.int64) for name in count.counts]
+    lengths = given[0]
+    valid = lengths >= 0
+    if len(given) > 1:
+        valid = valid & none_of(torch.stack(given[1:], 1) != lengths.unsqueeze(1))
+    possible = lengths.clamp(min=0)
+    for width in distinct([column.values.shape[1] for column in lists.values()]):
+        valid = valid & (lengths <= width)
+        possible = possible.clamp(max=width)
+    return {name: Padded(column.values, possible) for name, column in lists.items()}, valid
 
 
-def _lengths(column: Tensor | Padded) -> Tensor:
-    """``(n,)`` int64. A uint64 above the largest int64 is negative, and agrees with no length."""
-    return (column.lengths if isinstance(column, Padded) else column).to(torch.int64)
+def _flat(columns: Mapping[str, Tensor | Padded], name: str) -> Tensor:
+    column = columns[name]
+    return column.lengths if isinstance(column, Padded) else column
 
 
 def select(
@@ -144,12 +157,6 @@ def _order(ranks: Tensor, keep: Tensor) -> Tensor:
 def _stable_order(values: Tensor) -> Tensor:
     """Places of the values of each row, upwards; equal ones stay in order."""
     return torch.sort(values, dim=1, stable=True).indices
-
-
-def _within(column: Padded) -> tuple[Padded, Tensor]:
-    """The column with lengths that its rows can have, and ``(n,)`` bool: where they do."""
-    lengths = column.lengths.clamp(0, column.values.shape[1])
-    return Padded(column.values, lengths), lengths == column.lengths
 
 
 def _indexable(values: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from hepdata_adapters.common.dense import LENGTH, input_names
+from hepdata_adapters.common.dense import LENGTH, input_names, padded_alike
 from hepdata_adapters.common.errors import ConfigError
 from hepdata_adapters.common.transform.image import ImageTransform
 from hepdata_adapters.common.transform.pipeline import InputTransform, Transform
@@ -42,6 +43,8 @@ class EventTransform(nn.Module):
 
     A flat branch is ``(n,)``, an array branch ``(n, k)``, a jagged one ``(n, m)`` for any m,
     beside its lengths ``(n,)`` int64. What stands behind an event's length is never looked at.
+    Jagged branches may be padded to different widths, in an exported graph those that
+    `hepdata_adapters.common.dense.padded_alike` names may not.
 
     Raises ConfigError where two inputs would share a name, and for a ragged or sparse
     representation, which has no dense tensor.
@@ -61,11 +64,15 @@ class EventTransform(nn.Module):
         super().__init__()
         self.inputs = input_names(transform)
         self.lists = {branch.name for branch in transform.branches if branch.kind == "jagged"}
+        self.alike = padded_alike(transform)
         needed = transform.preparation.restricted(transform.columns)
         # without any of these the prepared columns are the raw ones
         prepares = bool(needed.objects or needed.columns or needed.counts)
         self.preparation = EventPreparation(needed, transform.columns) if prepares else None
-        self.vector = EventVectors(transform.vector) if transform.vector else None
+        self.vector = None
+        if transform.vector:
+            jagged = [feature.branch for feature in transform.vector.jagged]
+            self.vector = EventVectors(transform.vector, needed.same_length(jagged))
         self.names = tuple(transform.inputs)
         self.representations = nn.ModuleList(
             _module(name, made) for name, made in transform.inputs.items()
@@ -79,6 +86,10 @@ class EventTransform(nn.Module):
             else inputs[name]
             for branch, name in self.inputs.items()
         }
+        if torch.compiler.is_exporting():
+            for branch, first in self.alike.items():
+                # a graph is shorter by two operations a branch where it need not fit widths
+                torch._check(_width(columns[branch]) == _width(columns[first]))
         arrays: dict[str, Tensor] = {}
         checks: list[Tensor] = []
         if self.preparation is not None:
@@ -96,6 +107,10 @@ class EventTransform(nn.Module):
         for check in checks[1:]:
             valid = valid & check
         return TransformedEvents(arrays, valid)
+
+
+def _width(column: Tensor | Padded) -> int:
+    return column.values.shape[1] if isinstance(column, Padded) else 1
 
 
 def _module(name: str, transform: InputTransform) -> nn.Module:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hepdata_adapters.common.errors import BranchError
 from hepdata_adapters.common.transform.feature import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_adapters.torch.expressions import Padded
-from hepdata_adapters.torch.members import none_of
+from hepdata_adapters.torch.members import fitted, none_of, padded, stacked
 from hepdata_adapters.torch.scaling import Encoding
 
 
@@ -52,55 +53,74 @@ class EventVectors(nn.Module):
 
     owner: Tensor
     place: Tensor
+    source: Tensor
+    part: Tensor
     width: Tensor
     pad: Tensor
     marked: Tensor
     order: Tensor
 
-    def __init__(self, transform: VectorTransform) -> None:
+    def __init__(
+        self, transform: VectorTransform, same_length: Sequence[Sequence[str]] = ()
+    ) -> None:
+        """same_length: jagged branches that agree in their lengths wherever ``valid`` of what
+        came before is true (see `Preparation.same_length`); others are taken alone.
+        """
         super().__init__()
         self.features = transform.features
-        self.jagged = transform.jagged
+        self.flat = [f for f in self.features if f.kind == "flat"]
+        self.arrays = [f for f in self.features if f.kind == "array"]
+        self.lists = nn.ModuleList(map(_Lists, _parts(transform.jagged, same_length)))
         self.encoding = Encoding([f for f in self.features for _ in range(f.width)])
-        self.lists = nn.ModuleList(map(_ListCheck, transform.jagged))
-        # of each column of values: the number of its list and its place there; list 0 has
-        # length 1 in every event and owns the columns that are always there
-        jagged = {feature.branch: number for number, feature in enumerate(transform.jagged, 1)}
-        owners = [jagged.get(f.branch, 0) for f in self.features for _ in range(f.width)]
-        places = [i if f.branch in jagged else 0 for f in self.features for i in range(f.width)]
-        widths = [feature.width for feature in transform.jagged]
         self.indicators = any(feature.indicator for feature in self.features)
-        buffers = {"owner": owners, "place": places, "width": widths, **_indicators(self.features)}
+        # where the values of a branch begin in the matrix of all, how far apart they are, and the
+        # number of its part; part 0 has length 1 in every event and owns what is not jagged
+        starts: dict[str, tuple[int, int, int]] = {}
+        end = 0
+        for number, part in enumerate(self._parts, 1):
+            for offset, feature in enumerate(part.features):
+                starts[feature.branch] = (end + offset, len(part.features), number)
+            end += len(part.features) * part.width
+        for feature in (*self.arrays, *self.flat):
+            starts[feature.branch] = (end, 1, 0)
+            end += feature.width
+        columns = [(f, place) for f in self.features for place in range(f.width)]
+        buffers = {
+            "owner": [starts[f.branch][2] for f, _ in columns],
+            "place": [place if f.kind == "jagged" else 0 for f, place in columns],
+            "source": [starts[f.branch][0] + place * starts[f.branch][1] for f, place in columns],
+            "part": [starts[f.branch][2] for f in transform.jagged],
+            "width": [feature.width for feature in transform.jagged],
+            **_indicators(self.features),
+        }
         for name, numbers in buffers.items():
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.int64))
-        pads = [feature.pad for feature in self.features for _ in range(feature.width)]
+        pads = [feature.pad for feature, _ in columns]
         self.register_buffer("pad", torch.tensor(pads, dtype=torch.float32))
+
+    @property
+    def _parts(self) -> list[_Lists]:
+        return [part for part in self.lists if isinstance(part, _Lists)]
 
     def forward(self, columns: Mapping[str, Tensor | Padded]) -> VectorTensors:
         """``columns`` by branch, all of n events, in the dtype of the branch or float64.
 
         Raises ConfigError if the module was cast to another dtype than float64.
         """
-        parts: list[Tensor] = []
-        lists: list[Padded] = []
-        for feature in self.features:
-            column = columns[feature.branch]
-            if isinstance(column, Padded):
-                lists.append(column)
-            values = column.values if isinstance(column, Padded) else column
-            # scaled in float64, so that large values lose digits only in the result
-            values = values.to(torch.float64)
-            if feature.kind == "jagged":
-                values = nn.functional.pad(values, (0, feature.width))[:, : feature.width]
-            parts.append(values.reshape(-1, feature.width))
-        raw = torch.cat(parts, 1)
+        # scaled in float64, so that large values lose digits only in the result
+        found = [part(columns) for part in self._parts]
+        matrices = [values for values, _, _ in found]
+        matrices += [_flat(columns, f.branch).to(torch.float64) for f in self.arrays]
+        if self.flat:
+            matrices.append(stacked([_flat(columns, f.branch) for f in self.flat], 1))
+        raw = torch.cat(matrices, 1).index_select(1, self.source)
         always = torch.ones_like(raw[:, 0], dtype=torch.int64)
-        counts = torch.stack([always, *(column.lengths for column in lists)], 1)
-        present = self.place < counts[:, self.owner]
+        counts = torch.stack([always, *(lengths for _, lengths, _ in found)], 1)
+        present = self.place < counts.index_select(1, self.owner)
         scaled, real, refused = self.encoding(raw)
         valid = none_of(refused & present)
-        for check, column in zip(self.lists, lists, strict=True):
-            valid = valid & check(column.values, column.lengths)
+        for _, _, allowed in found:
+            valid = valid & allowed
         x = torch.where(present, scaled, self.pad.to(scaled.dtype))
         mask = present & real
         if self.indicators:
@@ -111,31 +131,59 @@ class EventVectors(nn.Module):
         return VectorTensors(
             x=x,
             mask=mask,
-            lengths=counts[:, 1:].minimum(self.width).to(torch.int32),
+            lengths=counts.index_select(1, self.part).minimum(self.width).to(torch.int32),
             valid=valid,
         )
 
 
-class _ListCheck(nn.Module):
-    """Which events have a list of one jagged branch that its policies allow."""
+class _Lists(nn.Module):
+    """Jagged branches of one length an event, as one matrix; where their policies allow them."""
 
-    def __init__(self, feature: FeatureTransform) -> None:
+    refusing: Tensor
+
+    def __init__(self, features: Sequence[FeatureTransform]) -> None:
         super().__init__()
-        self.width = feature.width if feature.overflow == "error" else None
+        self.features = tuple(features)
+        self.width = max(feature.width for feature in features)
+        self.longest = min((f.width for f in features if f.overflow == "error"), default=None)
         # all values count, also those behind the pad length; of most dtypes none is refused
-        self.encoding = Encoding([feature]) if feature.may_refuse else None
+        refusing = [number for number, feature in enumerate(features) if feature.may_refuse]
+        self.encoding = Encoding([features[number] for number in refusing]) if refusing else None
+        self.register_buffer("refusing", torch.tensor(refusing, dtype=torch.int64))
 
-    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """``values`` ``(n, m)``, ``lengths`` ``(n,)`` int64 → ``(n,)`` bool."""
-        columns = values.shape[1]
-        allowed = (lengths >= 0) & (lengths <= columns)
-        if self.width is not None:
-            allowed = allowed & (lengths <= self.width)
+    def forward(self, columns: Mapping[str, Tensor | Padded]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of f lists: ``(n, width * f)`` float64, place by place; lengths ``(n,)``; and ``(n,)``
+        bool, true where all is allowed.
+        """
+        lists = [padded(columns, feature.branch) for feature in self.features]
+        lengths, size = lists[0].lengths, lists[0].values.shape[1]
+        values = stacked([fitted(given.values, size) for given in lists], 2)
+        allowed = (lengths >= 0) & (lengths <= size)
+        if self.longest is not None:
+            allowed = allowed & (lengths <= self.longest)
         if self.encoding is not None:
-            inside = torch.arange(columns, device=values.device) < lengths.unsqueeze(1)
-            _, _, refused = self.encoding(values.to(torch.float64).unsqueeze(-1))
-            allowed = allowed & none_of(refused.squeeze(-1) & inside)
-        return allowed
+            inside = torch.arange(size, device=values.device) < lengths.unsqueeze(1)
+            some = len(self.refusing) < len(self.features)
+            _, _, refused = self.encoding(values.index_select(2, self.refusing) if some else values)
+            allowed = allowed & none_of(refused & inside.unsqueeze(2))
+        return fitted(values, self.width).flatten(1), lengths, allowed
+
+
+def _parts(
+    features: Sequence[FeatureTransform], same_length: Sequence[Sequence[str]]
+) -> list[list[FeatureTransform]]:
+    owner = {branch: tuple(part) for part in same_length for branch in part}
+    parts: dict[tuple[str, ...], list[FeatureTransform]] = {}
+    for feature in features:
+        parts.setdefault(owner.get(feature.branch, (feature.branch,)), []).append(feature)
+    return list(parts.values())
+
+
+def _flat(columns: Mapping[str, Tensor | Padded], branch: str) -> Tensor:
+    column = columns[branch]
+    if isinstance(column, Padded):
+        raise BranchError(f"{branch} has a list of values in each event", branch=branch)
+    return column
 
 
 def _indicators(features: Sequence[FeatureTransform]) -> dict[str, list[int]]:

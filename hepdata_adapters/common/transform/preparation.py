@@ -165,6 +165,20 @@ class Preparation(_Model):
             counts=tuple(part for count in self.counts if (part := count.restricted(raw))),
         )
 
+    def same_length(self, names: Iterable[str]) -> list[tuple[str, ...]]:
+        """The jagged columns ``names`` in parts; those of one part agree in every valid event.
+
+        They are the members of a group of objects, or share a count and are in no group. What
+        nothing is known of is alone.
+        """
+        counting = {name: count.lists for count in self.counts for name in count.lists}
+        parts: dict[object, list[str]] = {}
+        for name in names:
+            group = self.group_of.get(name)
+            key = group.name if group else counting.get(name, (name,))
+            parts.setdefault(key, []).append(name)
+        return [tuple(part) for part in parts.values()]
+
     def count_faults(self, columns: Mapping[str, Column]) -> list[Fault]:
         """The raw events with lengths and counts that no event of the files can have."""
         return [fault for count in self.counts for fault in count.faults(columns)]

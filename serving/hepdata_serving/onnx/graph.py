@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepdata_adapters.common.dense import LENGTH, input_dtype, input_names
+from hepdata_adapters.common.dense import LENGTH, input_dtype, input_names, padded_alike
 from hepdata_adapters.common.transform.pipeline import Transform, chosen
 from hepdata_adapters.torch.scaling import Encoding
 from hepdata_adapters.torch.transform import EventTransform
@@ -57,13 +57,14 @@ def graph_inputs(transform: Transform) -> list[GraphInput]:
     pt_length int64 ('events',)
     """
     names = input_names(transform)
+    widest = padded_alike(transform)
     found: list[GraphInput] = []
     for branch in transform.branches:
         name = names[branch.name]
         more: dict[str, tuple[int | str, ...]] = {
             "flat": (),
             "array": (branch.size,),
-            "jagged": (f"{name}_values",),
+            "jagged": (f"{names[widest.get(branch.name, branch.name)]}_values",),
         }
         found.append(GraphInput(name, str(input_dtype(branch)), (_EVENTS, *more[branch.kind])))
         if branch.kind == "jagged":
@@ -135,6 +136,7 @@ def _converted(
             program,
             dynamo=True,
             verbose=False,
+            optimize=False,
             input_names=inputs,
             output_names=outputs,
             custom_translation_table=TRANSLATIONS,

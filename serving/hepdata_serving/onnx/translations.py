@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from onnxscript import opset18 as op
+
+import hepdata_adapters.torch.members  # noqa: F401 (registers side_by_side)
 
 
 def stable_sort(
@@ -18,7 +20,14 @@ def stable_sort(
     return found
 
 
+def side_by_side(columns: Sequence[Any], dim: int) -> Any:
+    """``torch.stack`` of many columns."""
+    axis = op.Constant(value_ints=[dim])
+    return op.Concat(*(op.Unsqueeze(column, axis) for column in columns), axis=dim)
+
+
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.aten.sort.stable: stable_sort
+    torch.ops.aten.sort.stable: stable_sort,
+    torch.ops.hepdata_adapters.side_by_side.default: side_by_side,
 }
 """For ``torch.onnx.export``, by operation."""
