@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch._decomp import register_decomposition
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from hepdata_adapters.common.errors import BranchError
@@ -70,17 +71,38 @@ def distinct(sizes: Sequence[int]) -> list[int]:
 
 
 def stacked(columns: Sequence[Tensor], dim: int) -> Tensor:
-    """The columns ``(n,)`` or ``(n, m)`` side by side along a new ``dim``, as float64.
+    """The columns ``(n,)`` or ``(n, m)``, of any dtypes, along a new ``dim``, as float64.
 
-    One operation for all columns of a dtype: with hundreds of branches, one for each makes an
-    export take minutes.
+    In an exported graph one operation for all of them: with hundreds of branches, one or more for
+    each would make the export take minutes.
     """
+    if torch.compiler.is_exporting():
+        joined: Tensor = side_by_side(columns, dim)
+        return joined
+    return _stacked(columns, dim)
+
+
+@torch.library.custom_op("hepdata_adapters::side_by_side", mutates_args=())
+def side_by_side(columns: Sequence[Tensor], dim: int) -> Tensor:
+    """`stacked` as one operation; an export compares the symbolic shapes of all that is stacked."""
+    return _stacked(columns, dim)
+
+
+@side_by_side.register_fake
+def _(columns: Sequence[Tensor], dim: int) -> Tensor:
+    shape = list(columns[0].shape)
+    shape.insert(dim, len(columns))
+    return columns[0].new_empty(shape, dtype=torch.float64)
+
+
+def _stacked(columns: Sequence[Tensor], dim: int) -> Tensor:
     places: dict[torch.dtype, list[int]] = {}
     for place, column in enumerate(columns):
         places.setdefault(column.dtype, []).append(place)
-    join = side_by_side if torch.compiler.is_exporting() else torch.stack
+    # those of one dtype are joined before they are widened
     parts = [
-        join([columns[place] for place in same], dim).to(torch.float64) for same in places.values()
+        torch.stack([columns[place] for place in same], dim).to(torch.float64)
+        for same in places.values()
     ]
     if len(parts) == 1:
         return parts[0]
@@ -88,19 +110,10 @@ def stacked(columns: Sequence[Tensor], dim: int) -> Tensor:
     return torch.cat(parts, dim).index_select(dim, torch.from_numpy(order).to(parts[0].device))
 
 
-@torch.library.custom_op("hepdata_adapters::side_by_side", mutates_args=())
-def side_by_side(columns: Sequence[Tensor], dim: int) -> Tensor:
-    """``torch.stack`` for exports, where that compares the symbolic shapes of all its columns one
-    by one, which takes minutes for hundreds of them.
-    """
-    return torch.stack(list(columns), dim)
-
-
-@side_by_side.register_fake
+@register_decomposition(torch.ops.hepdata_adapters.side_by_side.default)
 def _(columns: Sequence[Tensor], dim: int) -> Tensor:
-    shape = list(columns[0].shape)
-    shape.insert(dim, len(columns))
-    return columns[0].new_empty(shape)
+    """For exporters that do not know the operation."""
+    return torch.stack([column.to(torch.float64) for column in columns], dim)
 
 
 def none_of(flags: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ any padded width, so that it can travel inside an exported graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -60,12 +60,10 @@ class EventPreparation(nn.Module):
         """
         first = next(iter(raw.values()))
         events = first.lengths if isinstance(first, Padded) else first
-        valid = torch.ones_like(events.reshape(events.shape[0], -1)[:, 0], dtype=torch.bool)
-        columns = {branch.name: raw[branch.name] for branch in self.preparation.branches}
-        for count in self.shared:
-            lists, possible = _agreed(count, columns)
-            columns |= lists
-            valid = valid & possible
+        valid = torch.ones(events.shape[0], dtype=torch.bool, device=events.device)
+        columns: Columns = {b.name: raw[b.name] for b in self.preparation.branches}
+        for check in _agreed(columns, self.shared):
+            valid = valid & check
         read = dict(columns)
         for group in self.groups:
             selection, key = self.preparation.parsed_objects[group.name]
@@ -78,24 +76,36 @@ class EventPreparation(nn.Module):
         return {name: columns[name] for name in self.names}, valid
 
 
-def _agreed(count: SharedCount, columns: Mapping[str, Tensor | Padded]) -> tuple[Columns, Tensor]:
-    """The lists with lengths that all their rows can have; ``(n,)`` bool: where they were those.
+def _agreed(columns: Columns, shared: Sequence[SharedCount]) -> Iterator[Tensor]:
+    """Give all lists lengths that their rows can have, one tensor to those that share a count.
 
-    And agreed with each other and with the counts.
+    And say, ``(n,)`` bool each, where they were those and agreed with each other and the counts.
     """
-    lists = {name: padded(columns, name) for name in count.lists}
-    given = [column.lengths for column in lists.values()]
-    # a uint64 above the largest int64 is negative, and agrees with no length
-    given += [_flat(columns, name).to(torch.int64) for name in count.counts]
-    lengths = given[0]
-    valid = lengths >= 0
-    if len(given) > 1:
-        valid = valid & none_of(torch.stack(given[1:], 1) != lengths.unsqueeze(1))
-    possible = lengths.clamp(min=0)
-    for width in distinct([column.values.shape[1] for column in lists.values()]):
-        valid = valid & (lengths <= width)
-        possible = possible.clamp(max=width)
-    return {name: Padded(column.values, possible) for name, column in lists.items()}, valid
+    given: list[Tensor] = []
+    possible: list[Tensor] = []
+    others: list[Tensor] = []
+    owners: list[int] = []
+    for count in shared:
+        lists = {name: padded(columns, name) for name in count.lists}
+        counts = [_flat(columns, name) for name in count.counts]
+        lengths = next(iter(lists.values())).lengths if lists else counts[0].to(torch.int64)
+        least = lengths.clamp(min=0)
+        for width in distinct([column.values.shape[1] for column in lists.values()]):
+            least = least.clamp(max=width)
+        columns |= {name: Padded(column.values, least) for name, column in lists.items()}
+        rest = [column.lengths for column in list(lists.values())[1:]]
+        # a uint64 above the largest int64 is negative, and agrees with no length
+        rest += [column.to(torch.int64) for column in (counts if lists else counts[1:])]
+        owners += [len(given)] * len(rest)
+        others += rest
+        given.append(lengths)
+        possible.append(least)
+    if given:
+        firsts = torch.stack(given, 1)
+        yield none_of(firsts != torch.stack(possible, 1))
+    if others:
+        owner = torch.tensor(owners, device=firsts.device)
+        yield none_of(torch.stack(others, 1) != firsts.index_select(1, owner))
 
 
 def _flat(columns: Mapping[str, Tensor | Padded], name: str) -> Tensor:

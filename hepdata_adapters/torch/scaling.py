@@ -64,6 +64,17 @@ class Encoding(nn.Module):
         refused value means nothing. Raises ConfigError if the module was cast to another dtype
         than float64.
         """
+        scaled, real = self._scaled(raw)
+        return scaled.to(torch.float32), real, self._too_large(scaled)
+
+    def refused(self, raw: Tensor) -> Tensor:
+        """The last of what `forward` gives, alone."""
+        return self._too_large(self._scaled(raw)[0])
+
+    def _too_large(self, scaled: Tensor) -> Tensor:
+        return ~(scaled.abs() <= self.largest)  # written so that NaN is refused
+
+    def _scaled(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         if self.center.dtype != torch.float64:
             raise ConfigError(
                 f"the transform scales in float64 and was cast to {self.center.dtype}: "
@@ -76,10 +87,7 @@ class Encoding(nn.Module):
         if self.functions is not None:
             values = self.functions(values)
             real = real & torch.isfinite(values)
-        scaled = torch.where(real, (values - self.center) * self.factor, self.fill)
-        # written so that NaN is refused
-        refused = ~(scaled.abs() <= self.largest)
-        return scaled.to(torch.float32), real, refused
+        return torch.where(real, (values - self.center) * self.factor, self.fill), real
 
 
 class _Functions(nn.Module):

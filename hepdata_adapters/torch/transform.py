@@ -66,8 +66,8 @@ class EventTransform(nn.Module):
         self.lists = {branch.name for branch in transform.branches if branch.kind == "jagged"}
         self.alike = padded_alike(transform)
         needed = transform.preparation.restricted(transform.columns)
-        # without any of these the prepared columns are the raw ones
-        prepares = bool(needed.objects or needed.columns or needed.counts)
+        # flat branches with none of these come prepared
+        prepares = bool(needed.objects or needed.columns or needed.counts or self.lists)
         self.preparation = EventPreparation(needed, transform.columns) if prepares else None
         self.vector = None
         if transform.vector:
@@ -89,7 +89,9 @@ class EventTransform(nn.Module):
         if torch.compiler.is_exporting():
             for branch, first in self.alike.items():
                 # a graph is shorter by two operations a branch where it need not fit widths
-                torch._check(_width(columns[branch]) == _width(columns[first]))
+                torch._check(  # type: ignore[no-untyped-call]
+                    _width(columns[branch]) == _width(columns[first])
+                )
         arrays: dict[str, Tensor] = {}
         checks: list[Tensor] = []
         if self.preparation is not None:

@@ -28,9 +28,8 @@ class VectorTensors(NamedTuple):
     x, mask, lengths: as in `hepdata_adapters.common.transform.vector.Vectors`; float32, bool
     and int32.
     valid: ``(n,)`` bool, false where the reference transform raises: NaN, infinity or a value
-    outside of the function's domain without a fill value, a number too large for float32, an
-    overlong list that must not be cut, and a length that its padded row cannot have. ``x`` of
-    such an event means nothing.
+    outside of the function's domain without a fill value, a number too large for float32, and an
+    overlong list that must not be cut. ``x`` of such an event means nothing.
     """
 
     x: Tensor
@@ -105,6 +104,8 @@ class EventVectors(nn.Module):
     def forward(self, columns: Mapping[str, Tensor | Padded]) -> VectorTensors:
         """``columns`` by branch, all of n events, in the dtype of the branch or float64.
 
+        Lengths are such that their padded rows have them (see `EventPreparation`).
+
         Raises ConfigError if the module was cast to another dtype than float64.
         """
         # scaled in float64, so that large values lose digits only in the result
@@ -119,7 +120,7 @@ class EventVectors(nn.Module):
         present = self.place < counts.index_select(1, self.owner)
         scaled, real, refused = self.encoding(raw)
         valid = none_of(refused & present)
-        for _, _, allowed in found:
+        for allowed in (check for _, _, checks in found for check in checks):
             valid = valid & allowed
         x = torch.where(present, scaled, self.pad.to(scaled.dtype))
         mask = present & real
@@ -151,22 +152,22 @@ class _Lists(nn.Module):
         self.encoding = Encoding([features[number] for number in refusing]) if refusing else None
         self.register_buffer("refusing", torch.tensor(refusing, dtype=torch.int64))
 
-    def forward(self, columns: Mapping[str, Tensor | Padded]) -> tuple[Tensor, Tensor, Tensor]:
-        """Of f lists: ``(n, width * f)`` float64, place by place; lengths ``(n,)``; and ``(n,)``
-        bool, true where all is allowed.
+    def forward(
+        self, columns: Mapping[str, Tensor | Padded]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Of f lists: ``(n, width * f)`` float64, place by place; lengths ``(n,)``; and any number
+        of ``(n,)`` bool, true where their policies allow all.
         """
         lists = [padded(columns, feature.branch) for feature in self.features]
         lengths, size = lists[0].lengths, lists[0].values.shape[1]
         values = stacked([fitted(given.values, size) for given in lists], 2)
-        allowed = (lengths >= 0) & (lengths <= size)
-        if self.longest is not None:
-            allowed = allowed & (lengths <= self.longest)
+        checks = [] if self.longest is None else [lengths <= self.longest]
         if self.encoding is not None:
             inside = torch.arange(size, device=values.device) < lengths.unsqueeze(1)
             some = len(self.refusing) < len(self.features)
-            _, _, refused = self.encoding(values.index_select(2, self.refusing) if some else values)
-            allowed = allowed & none_of(refused & inside.unsqueeze(2))
-        return fitted(values, self.width).flatten(1), lengths, allowed
+            chosen = values.index_select(2, self.refusing) if some else values
+            checks.append(none_of(self.encoding.refused(chosen) & inside.unsqueeze(2)))
+        return fitted(values, self.width).flatten(1), lengths, checks
 
 
 def _parts(

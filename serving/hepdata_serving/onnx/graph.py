@@ -130,13 +130,15 @@ def save_graph(scorer: torch.nn.Module, transform: Transform) -> bytes:
 def _converted(
     program: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]
 ) -> Any:
-    """The program as an ONNX model."""
+    """The program as an ONNX model, which loses its example inputs."""
+    # with them, all sizes of all inputs are compared in a way that is quadratic in the inputs
+    program.example_inputs = None
     with _quiet():
         exported = torch.onnx.export(
             program,
             dynamo=True,
             verbose=False,
-            optimize=False,
+            optimize=False,  # which takes minutes for hundreds of branches; onnxruntime does it
             input_names=inputs,
             output_names=outputs,
             custom_translation_table=TRANSLATIONS,

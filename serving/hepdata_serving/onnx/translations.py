@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import onnx
 import torch
 from onnxscript import opset18 as op
 
@@ -21,9 +22,10 @@ def stable_sort(
 
 
 def side_by_side(columns: Sequence[Any], dim: int) -> Any:
-    """``torch.stack`` of many columns."""
+    """Columns as float64, stacked."""
     axis = op.Constant(value_ints=[dim])
-    return op.Concat(*(op.Unsqueeze(column, axis) for column in columns), axis=dim)
+    wide = (op.Cast(column, to=onnx.TensorProto.DOUBLE) for column in columns)
+    return op.Concat(*(op.Unsqueeze(column, axis) for column in wide), axis=dim)
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
