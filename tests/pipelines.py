@@ -139,7 +139,8 @@ angle = st.floats(-4, 4, width=32, allow_subnormal=False) | st.sampled_from(
     [float("nan"), 2.4, -0.5]
 )
 jet = st.tuples(number, angle, angle, st.integers(0, 2**32 - 1))
-muon = st.tuples(small | small | small | number, st.integers(0, 2**63))
+# torch computes the key that muons are sorted by in float64, which has no larger integers
+muon = st.tuples(small | small | small | number, st.integers(0, 2**53))
 
 
 @st.composite
