@@ -343,3 +343,12 @@ def test_a_dtype_that_tensorflow_lacks_is_refused_at_construction() -> None:
     feature = FeatureTransform(branch="x", kind="flat", dtype="longdouble", width=1)
     with pytest.raises(ConfigError, match="branch 'x' is longdouble, which TensorFlow does not"):
         EventTransform(Transform.of_vector(VectorTransform(features=(feature,))))
+
+
+def test_branches_that_differ_only_in_case_are_refused_with_a_remedy() -> None:
+    """TensorFlow's own words, at the end of an export, named neither."""
+    features = (
+        FeatureTransform(branch=name, kind="flat", dtype="float32", width=1) for name in ("pt", "PT")
+    )
+    with pytest.raises(ConfigError, match=r"'pt' and 'PT' differ only in case.*exclude: \[PT\]"):
+        EventTransform(Transform.of_vector(VectorTransform(features=tuple(features))))

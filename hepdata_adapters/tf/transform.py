@@ -31,7 +31,7 @@ def input_signature(transform: Transform) -> dict[str, tf.TensorSpec]:
 
     Flat ``(n,)`` and array ``(n, k)`` branches and padded jagged ones ``(n, m)`` have their
     `input_dtype`, the lengths ``(n,)`` of a jagged branch are int64. Raises ConfigError for a
-    dtype that TensorFlow does not have.
+    dtype that TensorFlow does not have, and for branches that differ only in case.
 
     >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
     >>> signature = input_signature(Transform.of_vector(VectorTransform(features=(
@@ -47,6 +47,7 @@ def input_signature(transform: Transform) -> dict[str, tf.TensorSpec]:
         signature[name] = tf.TensorSpec(shape[branch.kind], _dtype(branch), name)
         if branch.kind == "jagged":
             signature[name + LENGTH] = tf.TensorSpec([None], tf.int64, name + LENGTH)
+    _check_case(names, signature)
     return signature
 
 
@@ -171,6 +172,20 @@ def _dtype(branch: RawBranch) -> tf.DType:
             f"branch {branch.name!r} is {branch.dtype}, which TensorFlow does not have: "
             "leave it out or write it in another type"
         ) from None
+
+
+def _check_case(names: Mapping[str, str], signature: Mapping[str, Any]) -> None:
+    """Raise ConfigError for inputs that TensorFlow's functions would take for one."""
+    owners = {name + end: branch for branch, name in names.items() for end in ("", LENGTH)}
+    first: dict[str, str] = {}
+    for name in signature:
+        other = first.setdefault(name.lower(), name)
+        if other != name:
+            raise ConfigError(
+                f"branches {owners[other]!r} and {owners[name]!r} differ only in case, and "
+                f"TensorFlow takes them for one input: write exclude: [{owners[name]}], or train "
+                "with torch and export to torchserve or onnx, which tell them apart"
+            )
 
 
 def _same_rows(rows: tf.Tensor, wanted: tf.Tensor, name: str) -> Any:
