@@ -315,3 +315,21 @@ def test_a_bad_split_name_is_refused(three_files):
 
 def _config(samples):
     return DatasetConfig(samples=samples)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_labels_go_into_torchs_losses_as_they_come(three_files, workers):
+    """Those of two classes were int64, which BCEWithLogitsLoss refuses."""
+    loader = DataLoader(
+        dataset_of(three_files, batch_size=32), batch_size=None, num_workers=workers
+    )
+    batch = next(iter(loader))
+    assert batch["label"].dtype == torch.float32
+    assert set(batch["label"].tolist()) <= {0.0, 1.0}
+    torch.nn.BCEWithLogitsLoss()(torch.zeros(32), batch["label"])
+    single = next(iter(DataLoader(dataset_of(three_files, batch_size=None), batch_size=8)))
+    torch.nn.BCEWithLogitsLoss()(torch.zeros(8), single["label"])
+    several = dataset_of(three_files, batch_size=32, task="multiclass")
+    batch = next(iter(DataLoader(several, batch_size=None, num_workers=workers)))
+    assert batch["label"].dtype == torch.int64
+    torch.nn.CrossEntropyLoss()(torch.zeros(32, 2), batch["label"])

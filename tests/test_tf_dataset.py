@@ -154,7 +154,7 @@ def test_signature_and_cardinality_are_known(three_files):
         "x": tf.TensorSpec((None, 10), tf.float32),
         "mask": tf.TensorSpec((None, 10), tf.bool),
         "lengths": tf.TensorSpec((None, 2), tf.int32),
-        "label": tf.TensorSpec((None,), tf.int64),
+        "label": tf.TensorSpec((None,), tf.float32),
         "weight": tf.TensorSpec((None,), tf.float64),
         "event": tf.TensorSpec((None, 2), tf.int64),
     }

@@ -348,7 +348,8 @@ def test_a_dtype_that_tensorflow_lacks_is_refused_at_construction() -> None:
 def test_branches_that_differ_only_in_case_are_refused_with_a_remedy() -> None:
     """TensorFlow's own words, at the end of an export, named neither."""
     features = (
-        FeatureTransform(branch=name, kind="flat", dtype="float32", width=1) for name in ("pt", "PT")
+        FeatureTransform(branch=name, kind="flat", dtype="float32", width=1)
+        for name in ("pt", "PT")
     )
     with pytest.raises(ConfigError, match=r"'pt' and 'PT' differ only in case.*exclude: \[PT\]"):
         EventTransform(Transform.of_vector(VectorTransform(features=tuple(features))))

@@ -228,7 +228,12 @@ class Dataset:
 
 
 def label_dtype(dataset: Dataset) -> np.dtype[Any]:
-    """int64 for classes; for regression the smallest float that holds the label exactly."""
+    """int64 for several classes, float32 for two, as binary cross entropy takes them.
+
+    For regression the smallest float that holds the label exactly.
+    """
+    if dataset.layout.task == "binary":
+        return np.dtype(np.float32)
     if dataset.layout.task != "regression":
         return np.dtype(np.int64)
     dtypes = [dataset.specs.branches[name].dtype for name in dataset.layout.labels]

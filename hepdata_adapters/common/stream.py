@@ -66,10 +66,10 @@ class EventStream:
     """Reads the batches of a plan in one process. Open it where it is used, after any fork.
 
     Batches are dicts of arrays with n rows: those of the transform (``x (n, d)`` float32, ``mask
-    (n, d)`` bool, ``lengths (n, j)`` int32, and those of the inputs), ``label (n,)`` (if the
-    samples have labels), ``weight (n,)`` float64, ``event (n, 2)`` int64: file number in the
-    manifest, entry in the file. A ragged array has its values under its name, of all events
-    after each other, and ``(n + 1,)`` int64 offsets under ``NAME_offsets``.
+    (n, d)`` bool, ``lengths (n, j)`` int32, and those of the inputs), ``label (n,)`` in the dtype
+    of `label_dtype` (if the samples have labels), ``weight (n,)`` float64, ``event (n, 2)`` int64:
+    file number in the manifest, entry in the file. A ragged array has its values under its name,
+    of all events after each other, and ``(n + 1,)`` int64 offsets under ``NAME_offsets``.
     """
 
     def __init__(self, dataset: Dataset, split: SplitName | None) -> None:

@@ -176,10 +176,10 @@ class RootSource:
 
         as_: ``"dict"`` gives ``x (n, d)`` float32, ``mask (n, d)`` bool (true = real value),
         ``lengths (n, j)`` int32 (values kept of each jagged branch), ``label (n,)`` (if the
-        samples have one), ``weight (n,)`` float64 and ``event (n, 2)`` int64 (file number in
-        the manifest, entry in the file). With several ranks, all get equally many rows:
-        missing ones have weight 0 and event (-1, -1). ``"tuple"`` gives
-        (inputs, label, weight), as ``model.fit`` takes it.
+        samples have one; float32 for two classes, int64 for more), ``weight (n,)`` float64 and
+        ``event (n, 2)`` int64 (file number in the manifest, entry in the file). With
+        several ranks, all get equally many rows: missing ones have weight 0 and event (-1, -1).
+        ``"tuple"`` gives (inputs, label, weight), as ``model.fit`` takes it.
         inputs: for tuples, the name of one tensor, or a list of names for a dict of them; by
         default what a model of this config takes, ``x`` where it has no ``inputs``.
         ragged: jagged branches that come as `tf.RaggedTensor` too, ``(n, None)`` float32, in

@@ -255,7 +255,7 @@ class EventModule(lightning.LightningModule):
                 wide = target_dtype(scores, label)
                 metrics.update(scores[real].to(wide), label[real].to(wide))
             else:
-                metrics.update(scores, label.masked_fill(~real, PADDING_LABEL))
+                metrics.update(scores, label.to(torch.int64).masked_fill(~real, PADDING_LABEL))
             self.log_dict(metrics, prog_bar=True, **shown)
         return loss
 

@@ -101,6 +101,26 @@ def save_graph(scorer: torch.nn.Module, transform: Transform) -> bytes:
     """
     check_scorer(scorer)
     inputs = graph_inputs(transform)
+    name = type(scorer).__name__
+    program = traced_model(scorer, transform)
+    try:
+        model = _converted(program, [described.name for described in inputs], OUTPUTS)
+        _forget_origin(model)
+        _name_dimensions(model, inputs)
+        data: bytes = model.SerializeToString(deterministic=True)
+    except Exception as error:  # an operation without an ONNX form, or over 2 GB
+        blamed = _function_without_onnx(transform) or name
+        raise ExportError(f"{blamed} cannot be written as ONNX: {one_line(error)}") from error
+    return data
+
+
+def traced_model(scorer: torch.nn.Module, transform: Transform) -> torch.export.ExportedProgram:
+    """The program that becomes the graph.
+
+    Its operations are as many for hundreds of branches as for a few of the same kinds, but for
+    jagged ones that share a count with no other. Raises ExportError as `save_graph` does.
+    """
+    inputs = graph_inputs(transform)
     sizes = {
         size: torch.export.Dim(size, min=1 if axis == 0 else 0)
         for described in inputs
@@ -114,17 +134,7 @@ def save_graph(scorer: torch.nn.Module, transform: Transform) -> bytes:
         for described in inputs
     }
     example = {given.name: torch.from_numpy(given.zeros(3, values=4)) for given in inputs}
-    name = type(scorer).__name__
-    program = traced(RawEventModel(transform, scorer).eval(), example, shapes, name)
-    try:
-        model = _converted(program, [described.name for described in inputs], OUTPUTS)
-        _forget_origin(model)
-        _name_dimensions(model, inputs)
-        data: bytes = model.SerializeToString(deterministic=True)
-    except Exception as error:  # an operation without an ONNX form, or over 2 GB
-        blamed = _function_without_onnx(transform) or name
-        raise ExportError(f"{blamed} cannot be written as ONNX: {one_line(error)}") from error
-    return data
+    return traced(RawEventModel(transform, scorer).eval(), example, shapes, type(scorer).__name__)
 
 
 def _converted(

@@ -34,7 +34,8 @@ is part of it.
 {rows}
 
 Sizes that are names may be any, other than 0; `events` is the same for all inputs. A list is
-padded with any value to one width, and its real length stands beside it.
+padded with any value to one width, and its real length stands beside it. Those whose second
+dimension has one name are padded to one width.
 
 | output | dtype | shape | |
 |---|---|---|---|
