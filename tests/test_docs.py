@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hepdata_adapters.common.config import RunConfig
 from hepdata_adapters.common.config_file import load_config
@@ -61,3 +62,21 @@ def test_the_examples_with_inputs_are_valid(name: str) -> None:
     net = build_model(config.model, dataset.transform.model_shape, 1).eval()
     with torch.no_grad():
         assert net(as_tensors(dataset.transform.zeros(3))).shape == (3, 1)
+
+
+def test_the_commands_of_the_page_on_lightning(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "lightning.md").read_text()
+    for name, language in (("train.py", "python"), ("train.yaml", "yaml")):
+        (text,) = re.findall(rf"```{language}\n(.+?)```", page, re.DOTALL)
+        (tmp_path / name).write_text(text)
+    shutil.copytree(ROOT / "examples" / "data", tmp_path / "examples" / "data")
+    commands = re.findall(r"^\$ python (.+)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, *command.split()], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "max_steps=3" in done.stderr
+    saved = yaml.safe_load((tmp_path / "lightning" / "config.yaml").read_text())
+    assert (saved["data"]["exclude"], saved["data"]["batch_size"]) == (["genWeight"], 128)
