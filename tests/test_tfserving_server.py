@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import queue
@@ -415,6 +416,39 @@ def test_a_body_too_large_gets_a_413_and_the_server_lives_on(
         413,
         {"error": "the body is larger than 1000 bytes"},
     )
+    assert post(server.urls["tth"], {"inputs": GOOD}).status_code == 200
+
+
+def post_as(encoding: str, url: str, content: bytes) -> requests.Response:
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    return requests.post(url, data=content, headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "identity"])
+def test_a_compressed_body_is_read(encoding: str, server: TFServer) -> None:
+    url, plain = server.urls["tth"], json.dumps({"inputs": GOOD}).encode()
+    sent = plain if encoding == "identity" else gzip.compress(plain)
+    answer = post_as(encoding, url, sent)
+    assert (answer.status_code, answer.json()) == (200, post(url, plain).json())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "status", "message"),
+    [
+        ("gzip", b'{"inputs": {}}', 400, "the body is not valid gzip: Not a gzipped file"),
+        ("gzip", gzip.compress(b'{"inputs": {}}')[:-9], 400, "the body is not valid gzip"),
+        ("gzip", gzip.compress(b" " * 10**9, 1), 413, "larger than 16777216 bytes when it is"),
+        ("gzip", gzip.compress(b"{broken"), 400, "not valid JSON"),
+        ("br", b"\x00", 415, "Content-Encoding 'br' is not known here: send gzip"),
+        ("gzip, gzip", b"\x00", 415, "send gzip, or no encoding"),
+    ],
+)
+def test_a_compressed_body_that_cannot_be_read(
+    encoding: str, content: bytes, status: int, message: str, server: TFServer
+) -> None:
+    answer = post_as(encoding, server.urls["tth"], content)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
     assert post(server.urls["tth"], {"inputs": GOOD}).status_code == 200
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -154,6 +155,61 @@ def test_any_content_type_is_read_as_json(content_type: str | None, server: Torc
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     np.testing.assert_allclose(answer.json()["predictions"], offline(events), rtol=0, atol=1e-6)
+
+
+def test_compressed_bodies_are_read_among_others(server: TorchServer) -> None:
+    events = example_events(40, seed=3)
+    expected = offline(events)
+    plain = [json.dumps({"instances": [event]}).encode() for event in events]
+    bad: dict[int, tuple[str, bytes, int, str]] = {
+        4: ("gzip", plain[4], 400, "the body is not valid gzip: Not a gzipped file"),
+        9: ("gzip", gzip.compress(plain[9])[:-9], 400, "the body is not valid gzip"),
+        15: ("br", plain[15], 415, "Content-Encoding 'br' is not known here: send gzip"),
+        22: ("gzip", gzip.compress(b" " * 10**9, 1), 413, "larger than 16777216 bytes when"),
+    }
+    together = threading.Barrier(40)
+
+    def ask(number: int) -> requests.Response:
+        content = gzip.compress(plain[number]) if number % 2 else plain[number]
+        encoding = "gzip" if number % 2 else "identity"
+        if number in bad:
+            encoding, content, *_ = bad[number]
+        together.wait(30)
+        headers = {"Content-Type": "application/json", "content-encoding": encoding}
+        return requests.post(server.urls["example"], data=content, headers=headers, timeout=60)
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(ask, range(40)))
+    for number, answer in enumerate(answers):
+        if number in bad:
+            assert answer.status_code == bad[number][2]
+            assert bad[number][3] in answer.json()["error"]
+        else:
+            assert answer.status_code == 200, answer.text
+            (score,) = answer.json()["predictions"]
+            np.testing.assert_allclose(score, expected[number], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("more", [b"", b"=", b"&x=1"])
+def test_json_that_calls_itself_a_form_is_told_how_to_be_sent(
+    more: bytes, server: TorchServer
+) -> None:
+    content = json.dumps({"instances": example_events(1, seed=1)}).encode() + more
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl -d has it
+    answer = requests.post(server.urls["example"], data=content, headers=headers, timeout=30)
+    assert answer.status_code == 415
+    assert "add -H 'Content-Type: application/json'" in answer.json()["error"]
+
+
+def test_a_field_of_a_form_is_read(server: TorchServer) -> None:
+    events = example_events(2, seed=1)
+    body = json.dumps({"instances": events})
+    for answer in (
+        requests.post(server.urls["example"], data={"data": body}, timeout=30),
+        requests.post(server.urls["example"], files={"body": ("b", body)}, timeout=30),
+    ):
+        assert answer.status_code == 200, answer.text
+        np.testing.assert_allclose(answer.json()["predictions"], offline(events), atol=1e-6)
 
 
 def test_the_client_names_the_bad_event(server: TorchServer) -> None:

@@ -21,7 +21,7 @@ from hepdata_adapters.common.columns import Columns, take_all
 from hepdata_adapters.common.errors import EventError
 from hepdata_adapters.common.events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
-from hepdata_serving.errors import ArchiveError
+from hepdata_serving.errors import ArchiveError, BodyError
 
 Score = Callable[[ModelInput], NDArray[np.float32]]
 """What a model takes of n events to scores float32: ``(n,)``, or ``(n, C)`` for C classes."""
@@ -43,6 +43,9 @@ class Answer:
 
 def answer_batch(bodies: Sequence[object], transform: Transform, score: Score) -> list[Answer]:
     """One answer a body, in order; never raises for what a client sent.
+
+    bodies: JSON as bytes or text, what is parsed already, or the BodyError of one that cannot
+    be read.
 
     >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
     >>> transform = Transform.of_vector(VectorTransform(features=(
@@ -87,6 +90,8 @@ def predict_events(events: Sequence[object], transform: Transform, score: Score)
 
 def _instances(body: object) -> list[object] | Answer:
     """The events of a request, or why there are none."""
+    if isinstance(body, BodyError):
+        return _fault(str(body), body.status)
     if isinstance(body, bytes | bytearray | memoryview | str):
         try:
             body = json.loads(bytes(body) if isinstance(body, memoryview) else body)
@@ -134,6 +139,5 @@ def _refusal(bad: dict[int, str], n: int, status: HTTPStatus = HTTPStatus.BAD_RE
     return Answer(status, json.dumps({"error": error, "instances": shown}).encode())
 
 
-def _fault(reason: str) -> Answer:
-    body = json.dumps({"error": reason, "instances": {}}).encode()
-    return Answer(HTTPStatus.BAD_REQUEST, body)
+def _fault(reason: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> Answer:
+    return Answer(status, json.dumps({"error": reason, "instances": {}}).encode())
