@@ -275,6 +275,15 @@ def test_folder_predicts_as_the_model(exported: Path, n: int) -> None:
     np.testing.assert_allclose(OnnxModel(exported).predict(events), offline, rtol=0, atol=1e-6)
 
 
+def test_none_and_nan_are_the_same_missing_value(exported: Path) -> None:
+    model, missing = OnnxModel(exported), []
+    for value in (None, float("nan")):
+        events = example_events(2, seed=1)
+        events[1] |= {"MET": value, "Jet_pt": [value, 30.0]}
+        missing.append(model.predict(events))
+    assert missing[0] == missing[1]
+
+
 def test_folder_is_complete_and_described(exported: Path) -> None:
     assert {path.name for path in exported.iterdir()} == {
         "README.md", "SHA256SUMS", "golden.json", "metadata.json", "model.onnx", "transform.json",
@@ -392,6 +401,9 @@ def test_packages_that_are_missing_are_named(
         ({"Lep_eta": [1.0, float("nan")]}, "event 1: Lep_eta holds NaN or infinity"),
         ({"Lep_eta": [1.0, 2.0, 3.0]}, "event 1: Lep_eta has 3 values, at most 2 fit"),
         ({"HT": 1e300}, "event 1: HT is too large for float32"),
+        ({"nJet": None}, "event 1: branch 'nJet' takes integers, not null"),
+        ({"nJet": float("nan")}, "event 1: branch 'nJet' takes integers, not NaN"),
+        ({"trigger": None}, "event 1: branch 'trigger' takes true or false, not null"),
         ({"nJet": "3"}, "event 1: branch 'nJet' takes numbers, not a string"),
     ],
 )

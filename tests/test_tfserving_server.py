@@ -311,13 +311,18 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("Jet_pt_length", MISSING, "input 'Jet_pt_length' is missing"),
     ("not_a_branch", [1, 2], "input 'not_a_branch' is not one of the model"),
     ("MET", ["a", "b"], "input 'MET' takes numbers, not a string"),
-    ("MET", [1.0, None], "input 'MET' takes numbers, not null"),
     ("MET", [1.0, True], "input 'MET' takes numbers, not true"),
     ("MET", [{"b64": "AAAA"}, 1], "input 'MET' takes numbers, not an object"),
     ("MET", [1e39, 1.0], "input 'MET': 1e+39 is not in the range of float32"),
     ("MET", [10**400, 1], "input 'MET': 1000000000000000000000000000000000000000 is not in"),
     ("event_number", [1.5, 2], "input 'event_number' takes integers, not 1.5"),
     ("event_number", [2**63, 2], "input 'event_number': 9223372036854775808 is not in the range"),
+    ("event_number", [1, None], "input 'event_number' takes integers, not null (instance 1)"),
+    ("event_number", [1, float("nan")], "takes integers, not NaN (instance 1)"),
+    ("Jet_pt_length", [None, 1], "input 'Jet_pt_length' takes integers, not null (instance 0)"),
+    ("trigger", [None, True], "input 'trigger' takes true or false, not null (instance 0)"),
+    ("vertex", [[0.0, 0.0, 0.0], [1.0, "a", 1.0]], "not a string (instance 1)"),
+    ("HT", [1.0, None], "HT holds NaN or infinity (event 1 of those given)"),
     ("trigger", [1, 0], "input 'trigger' takes true or false, not 1"),
     ("MET", [[1.0], [2.0]], "input 'MET' takes the shape (n,), not (2, 1)"),
     ("MET", 1.0, "input 'MET' takes the shape (n,), not ()"),
@@ -417,6 +422,23 @@ def test_a_body_too_large_gets_a_413_and_the_server_lives_on(
         {"error": "the body is larger than 1000 bytes"},
     )
     assert post(server.urls["tth"], {"inputs": GOOD}).status_code == 200
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+def test_null_and_nan_are_the_same_missing_value(by_row: bool, server: TFServer) -> None:
+    events = small_events(2, seed=1)
+    events[0] |= {"MET": float("nan"), "Jet_pt": [float("nan"), 30.0]}
+    inputs = {name: values.tolist() for name, values in inputs_of(events).items()}
+    sent = {"instances": rows_of(events)} if by_row else {"inputs": inputs}
+    answers = []
+    for word in ("null", "NaN"):
+        content = json.dumps(sent).replace("NaN", word).encode()
+        assert word.encode() in content
+        answer = post(server.urls["tth"], content)
+        assert answer.status_code == 200, answer.text
+        answers.append(answer.json()["predictions" if by_row else "outputs"])
+    assert answers[0] == answers[1]
+    np.testing.assert_allclose(answers[0], expected(events), rtol=0, atol=1e-5)
 
 
 def post_as(encoding: str, url: str, content: bytes) -> requests.Response:

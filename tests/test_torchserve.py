@@ -157,6 +157,31 @@ def test_any_content_type_is_read_as_json(content_type: str | None, server: Torc
     np.testing.assert_allclose(answer.json()["predictions"], offline(events), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("word", ["null", "NaN"])
+def test_null_and_nan_are_the_same_missing_value(word: str, server: TorchServer) -> None:
+    def ask(**changes: Any) -> requests.Response:
+        events = example_events(2, seed=1)
+        events[1] |= changes
+        content = json.dumps({"instances": events}).replace("NaN", word)
+        headers = {"Content-Type": "application/json"}
+        return requests.post(server.urls["example"], content, headers=headers, timeout=30)
+
+    nan = float("nan")
+    missing = {"MET": nan, "Jet_pt": [nan, 30.0]}
+    answer = ask(**missing)
+    assert answer.status_code == 200, answer.text
+    events = example_events(2, seed=1)
+    events[1] |= missing
+    np.testing.assert_allclose(answer.json()["predictions"], offline(events), rtol=0, atol=1e-6)
+    for changes, reason in (
+        ({"nJet": nan}, f"branch 'nJet' takes integers, not {word}"),
+        ({"trigger": nan}, f"branch 'trigger' takes true or false, not {word}"),
+        ({"HT": nan}, "HT holds NaN or infinity"),
+    ):
+        answer = ask(**changes)
+        assert (answer.status_code, answer.json()["instances"]) == (400, {"1": reason})
+
+
 def test_compressed_bodies_are_read_among_others(server: TorchServer) -> None:
     events = example_events(40, seed=3)
     expected = offline(events)

@@ -196,8 +196,8 @@ curl http://127.0.0.1:8501/v1/models/{name}/labels/stable:predict \\
 ```
 
 The answer is `{{"predictions": [...]}}`, in the order of the events. TF Serving reads the bare
-word `NaN` where a value is missing. An event that cannot be used fails the whole request, with
-status 400 and the name of the branch.
+word `NaN` where a value is missing (`hepdata-adapters serve` takes `null` as well). An event that
+cannot be used fails the whole request, with status 400 and the name of the branch.
 """
 
 
