@@ -275,6 +275,17 @@ def test_clients_that_leave_are_no_fault(server: TorchServer) -> None:
         assert re.fullmatch(r"[-0-9T:,]+ connection closed - .*Connection reset by peer", line)
 
 
+def test_the_page_of_metrics_counts_requests(server: TorchServer) -> None:
+    client.predict(server.urls["example"], example_events(2))
+    counted = re.compile(r'^ts_inference_requests_total{model_name="example",.*} [1-9]', re.M)
+
+    def found() -> bool:
+        page = requests.get(server.others["metrics"], timeout=10)
+        return page.status_code == 200 and counted.search(page.text) is not None
+
+    assert eventually(found, 10)
+
+
 # --- what is open and what is left -------------------------------------------------------------
 
 
@@ -331,11 +342,24 @@ def test_a_signal_to_serve_leaves_nothing(
     with serving(tmp_path) as process:
         assert process.stdout
         assert process.stderr
+        others: dict[str, str] = {}
         if number is signal.SIGINT:
             ready = line_within(process.stdout, 120)
             url = re.fullmatch(r"ready: (http://127\.0\.0\.1:\d+/predictions/example)\n", ready)
             assert url, ready + process.stderr.read()
             assert len(client.predict(url[1], example_events(3))) == 3
+            for what in ("management", "metrics", "grpc", "grpc management"):
+                line = line_within(process.stdout, 10)
+                assert line.startswith(f"ready: {what} "), line
+                others[what] = line.removeprefix(f"ready: {what} ").strip()
+            answer = requests.get(others["management"], timeout=10).json()
+            assert [model["modelName"] for model in answer["models"]] == ["example"]
+            told = {url[1], *others.values()}
+            java = psutil.Process(process.pid).children()
+            # every port that is open is told
+            assert {re.findall(r"127\.0\.0\.1:(\d+)", address)[0] for address in told} == {
+                str(port) for child in java for _, port in listening(os.getpgid(child.pid))
+            }
         children: list[psutil.Process] = []
 
         def started() -> bool:

@@ -107,6 +107,11 @@ class TorchServer:
         return canaries
 
     @property
+    def others(self) -> dict[str, str]:
+        """Where it listens besides the predictions: management, metrics, grpc, grpc management."""
+        return self._settings.others
+
+    @property
     def key_file(self) -> Path | None:
         """The file with TorchServe's tokens, for this user only; None where it needs none."""
         return self._folder / KEY_FILE if self._folder and self._settings.has_tokens else None
@@ -293,7 +298,8 @@ def serve(
 ) -> int:
     """Serve until Ctrl-C or SIGTERM; says ``ready: URL`` for each model once it answers.
 
-    Says it also of a version that is tried out beside the stable one, and where the tokens are.
+    Says it also of a version that is tried out beside the stable one, of management, metrics and
+    gRPC, and where the tokens are.
 
     Returns the exit code 0. Raises ServerError when the server does not start or dies.
     """
@@ -306,6 +312,8 @@ def serve(
                 say(f"ready: {url}")
             for url in server.canary_urls.values():
                 say(f"ready: {url}")
+            for what, address in server.others.items():
+                say(f"ready: {what} {address}")
             if server.key_file:
                 say(f"tokens: {server.key_file}")
             server.wait(stopping.wait)
