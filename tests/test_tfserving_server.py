@@ -35,8 +35,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, ModelVersionStatus
-from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
+from tensorflow_serving.apis.get_model_status_pb2 import (
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    ModelVersionStatus,
+)
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
@@ -54,6 +58,7 @@ from hepdata_serving.integrity import folder_sums
 from hepdata_serving.predict import predict_remote
 from hepdata_serving.tfserving import client, engine, rest, servable
 from hepdata_serving.tfserving.aspired import read_config
+from hepdata_serving.tfserving.protocol import AVAILABLE, END, message
 from hepdata_serving.tfserving.reload import apply_rollout
 from hepdata_serving.tfserving.server import TFServer
 from hepdata_serving.tfserving.testing import (
@@ -687,6 +692,76 @@ def test_clients_that_leave_are_no_fault(
     assert {record.getMessage() for record in caplog.records} <= {"Invalid HTTP request received."}
     assert "Traceback" not in caplog.text
     assert capfd.readouterr().err == ""
+
+
+CLIENT = """
+import sys
+for name in ("tensorflow", "tensorflow_serving", "keras", "torch"):
+    sys.modules[name] = None
+from hepdata_adapters.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_promotion_and_rollout_need_no_tensorflow(own: Path) -> None:
+    def run(*words: str) -> str:
+        path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+        done = subprocess.run(
+            [sys.executable, "-c", CLIENT, *words],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    with TFServer(own, 0, 0, poll=None) as server:
+        assert served_version(server) == 1
+        run("promote", str(own))
+        said = run("rollout", str(own), server.grpc_address)
+        assert f"{server.grpc_address} took " in said
+        assert served_version(server) == 2
+        assert "took" not in run("rollout", str(own), server.grpc_address)
+        run("rollback", str(own))
+        run("rollout", str(own), server.grpc_address)
+        assert served_version(server) == 1
+
+
+def test_messages_are_the_official_ones() -> None:
+    compared = set()
+
+    def compare(ours: Any, official: Any) -> None:
+        assert ours.full_name == official.full_name
+        if ours.full_name in compared:
+            return
+        compared.add(ours.full_name)
+        for found in (ours, official):
+            assert found.GetOptions().map_entry == ours.GetOptions().map_entry
+        assert sorted(ours.fields_by_name) == sorted(official.fields_by_name)
+        for field in official.fields:
+            mine = ours.fields_by_name[field.name]
+            assert (mine.number, mine.is_repeated) == (field.number, field.is_repeated)
+            same = mine.type == field.type
+            assert same or (field.name, mine.type) == ("error_code", mine.TYPE_INT32)
+            assert (mine.enum_type is None) or (
+                mine.enum_type.values_by_name.keys() == field.enum_type.values_by_name.keys()
+            )
+            if field.containing_oneof and not field.containing_oneof.name.startswith("_"):
+                assert mine.containing_oneof.name == field.containing_oneof.name
+            if field.message_type:
+                compare(mine.message_type, field.message_type)
+
+    for official in (
+        ReloadConfigRequest,
+        ReloadConfigResponse,
+        GetModelStatusRequest,
+        GetModelStatusResponse,
+    ):
+        compare(message(official.DESCRIPTOR.name).DESCRIPTOR, official.DESCRIPTOR)
+    assert len(compared) > 20
+    for name, number in (("AVAILABLE", AVAILABLE), ("END", END)):
+        assert ModelVersionStatus.State.Value(name) == number
 
 
 def test_the_folder_is_watched(own: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ def serve(
     from hepdata_adapters.common.errors import FileError
 
     if (directory / "models.config").is_file():
+        _check_tensorflow()
         from hepdata_serving.tfserving.server import serve as run_tfserving
 
         raise typer.Exit(
@@ -50,3 +51,14 @@ def serve(
     from hepdata_serving.torchserve.server import serve as run_torchserve
 
     raise typer.Exit(run_torchserve(directory, port=port, workers=workers))
+
+
+def _check_tensorflow() -> None:
+    """Raise MissingExtraError where the server could not run a SavedModel."""
+    from importlib.util import find_spec
+
+    from hepdata_adapters.common.errors import MissingExtraError
+
+    for module in ("tensorflow", "tensorflow_serving"):
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "tf", "which runs the models of this folder")

@@ -26,6 +26,7 @@ from hepdata_serving.signals import signals_set
 from hepdata_serving.torchserve import guard
 from hepdata_serving.torchserve.java import find_java
 from hepdata_serving.torchserve.launch import (
+    check_torch,
     environment,
     java_command,
     temporary_folder,
@@ -78,6 +79,7 @@ class TorchServer:
         self._wanted_log = log
         torchserve_home()  # a package that is missing is told before a setting that is wrong
         self._settings = self._read_settings()
+        check_torch(self._settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
