@@ -76,6 +76,25 @@ def answer_batch(bodies: Sequence[object], transform: Transform, score: Score) -
     return answers
 
 
+def answer_one(
+    body: object, transform: Transform, scores: Callable[[Columns], NDArray[np.float32]]
+) -> Answer:
+    """The answer to one body, as of `answer_batch`, of a model that takes raw columns.
+
+    scores: of the columns of n events to ``(n,)`` or ``(n, C)``; may raise EventError.
+    """
+    request = _instances(body)
+    if isinstance(request, Answer):
+        return request
+    columns, faults = columns_from_events(request, transform)
+    if faults:
+        return _refusal(faults, len(request))
+    try:
+        return _predictions(scores(columns))
+    except EventError as error:
+        return _fault(str(error))
+
+
 def predict_events(events: Sequence[object], transform: Transform, score: Score) -> list[Any]:
     """Predictions as Python floats (lists of floats for several classes).
 
