@@ -45,6 +45,9 @@ class FakeContext:
         self.status: dict[int, tuple[int, str]] = {}
         self.content_types: dict[int, str] = {}
 
+    def get_all_request_header(self, idx: int) -> dict[str, str]:
+        return {}
+
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
         self.status[idx] = (code, phrase)
 

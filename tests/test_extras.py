@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,31 @@ def forget(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     for name in [name for name in sys.modules if name.startswith("hepdata_")]:
         if name.startswith(("hepdata_adapters.torch", "hepdata_adapters.tf", "hepdata_serving")):
             monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "holds"),
+    [
+        ("torch", "torch", "model_store"),
+        ("tensorflow", "tf", "models.config"),
+        ("tensorflow_serving", "tf", "models.config"),
+    ],
+)
+def test_serve_needs_what_runs_the_model(module, extra, holds, tmp_path, monkeypatch, capsys):
+    forget(monkeypatch, module)
+    if holds == "model_store":
+        archive = tmp_path / holds / "m-1.0.mar"
+        archive.parent.mkdir()
+        with zipfile.ZipFile(archive, "w") as file:
+            model = {"modelName": "m", "modelVersion": "1.0"}
+            file.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": model}))
+    else:
+        (tmp_path / holds).write_text("")
+    assert main(["serve", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.strip() == (
+        f"hepdata-adapters: {module!r}, which runs the models of this folder, is not installed. "
+        f'Install it with: pip install "hepdata-adapters[{extra}]"'
+    )
 
 
 @pytest.mark.parametrize(

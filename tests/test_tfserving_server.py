@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import queue
@@ -34,8 +35,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, ModelVersionStatus
-from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
+from tensorflow_serving.apis.get_model_status_pb2 import (
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    ModelVersionStatus,
+)
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
@@ -53,6 +58,7 @@ from hepdata_serving.integrity import folder_sums
 from hepdata_serving.predict import predict_remote
 from hepdata_serving.tfserving import client, engine, rest, servable
 from hepdata_serving.tfserving.aspired import read_config
+from hepdata_serving.tfserving.protocol import AVAILABLE, END, message
 from hepdata_serving.tfserving.reload import apply_rollout
 from hepdata_serving.tfserving.server import TFServer
 from hepdata_serving.tfserving.testing import (
@@ -310,13 +316,18 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("Jet_pt_length", MISSING, "input 'Jet_pt_length' is missing"),
     ("not_a_branch", [1, 2], "input 'not_a_branch' is not one of the model"),
     ("MET", ["a", "b"], "input 'MET' takes numbers, not a string"),
-    ("MET", [1.0, None], "input 'MET' takes numbers, not null"),
     ("MET", [1.0, True], "input 'MET' takes numbers, not true"),
     ("MET", [{"b64": "AAAA"}, 1], "input 'MET' takes numbers, not an object"),
     ("MET", [1e39, 1.0], "input 'MET': 1e+39 is not in the range of float32"),
     ("MET", [10**400, 1], "input 'MET': 1000000000000000000000000000000000000000 is not in"),
     ("event_number", [1.5, 2], "input 'event_number' takes integers, not 1.5"),
     ("event_number", [2**63, 2], "input 'event_number': 9223372036854775808 is not in the range"),
+    ("event_number", [1, None], "input 'event_number' takes integers, not null (instance 1)"),
+    ("event_number", [1, float("nan")], "takes integers, not NaN (instance 1)"),
+    ("Jet_pt_length", [None, 1], "input 'Jet_pt_length' takes integers, not null (instance 0)"),
+    ("trigger", [None, True], "input 'trigger' takes true or false, not null (instance 0)"),
+    ("vertex", [[0.0, 0.0, 0.0], [1.0, "a", 1.0]], "not a string (instance 1)"),
+    ("HT", [1.0, None], "HT holds NaN or infinity (event 1 of those given)"),
     ("trigger", [1, 0], "input 'trigger' takes true or false, not 1"),
     ("MET", [[1.0], [2.0]], "input 'MET' takes the shape (n,), not (2, 1)"),
     ("MET", 1.0, "input 'MET' takes the shape (n,), not ()"),
@@ -415,6 +426,56 @@ def test_a_body_too_large_gets_a_413_and_the_server_lives_on(
         413,
         {"error": "the body is larger than 1000 bytes"},
     )
+    assert post(server.urls["tth"], {"inputs": GOOD}).status_code == 200
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+def test_null_and_nan_are_the_same_missing_value(by_row: bool, server: TFServer) -> None:
+    events = small_events(2, seed=1)
+    events[0] |= {"MET": float("nan"), "Jet_pt": [float("nan"), 30.0]}
+    inputs = {name: values.tolist() for name, values in inputs_of(events).items()}
+    sent = {"instances": rows_of(events)} if by_row else {"inputs": inputs}
+    answers = []
+    for word in ("null", "NaN"):
+        content = json.dumps(sent).replace("NaN", word).encode()
+        assert word.encode() in content
+        answer = post(server.urls["tth"], content)
+        assert answer.status_code == 200, answer.text
+        answers.append(answer.json()["predictions" if by_row else "outputs"])
+    assert answers[0] == answers[1]
+    np.testing.assert_allclose(answers[0], expected(events), rtol=0, atol=1e-5)
+
+
+def post_as(encoding: str, url: str, content: bytes) -> requests.Response:
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    return requests.post(url, data=content, headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "identity"])
+def test_a_compressed_body_is_read(encoding: str, server: TFServer) -> None:
+    url, plain = server.urls["tth"], json.dumps({"inputs": GOOD}).encode()
+    sent = plain if encoding == "identity" else gzip.compress(plain)
+    answer = post_as(encoding, url, sent)
+    assert (answer.status_code, answer.json()) == (200, post(url, plain).json())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "status", "message"),
+    [
+        ("gzip", b'{"inputs": {}}', 400, "the body is not valid gzip: Not a gzipped file"),
+        ("gzip", gzip.compress(b'{"inputs": {}}')[:-9], 400, "the body is not valid gzip"),
+        ("gzip", gzip.compress(b" " * 10**9, 1), 413, "larger than 16777216 bytes when it is"),
+        ("gzip", gzip.compress(b"{broken"), 400, "not valid JSON"),
+        ("br", b"\x00", 415, "Content-Encoding 'br' is not known here: send gzip"),
+        ("gzip, gzip", b"\x00", 415, "send gzip, or no encoding"),
+    ],
+)
+def test_a_compressed_body_that_cannot_be_read(
+    encoding: str, content: bytes, status: int, message: str, server: TFServer
+) -> None:
+    answer = post_as(encoding, server.urls["tth"], content)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
     assert post(server.urls["tth"], {"inputs": GOOD}).status_code == 200
 
 
@@ -631,6 +692,76 @@ def test_clients_that_leave_are_no_fault(
     assert {record.getMessage() for record in caplog.records} <= {"Invalid HTTP request received."}
     assert "Traceback" not in caplog.text
     assert capfd.readouterr().err == ""
+
+
+CLIENT = """
+import sys
+for name in ("tensorflow", "tensorflow_serving", "keras", "torch"):
+    sys.modules[name] = None
+from hepdata_adapters.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_promotion_and_rollout_need_no_tensorflow(own: Path) -> None:
+    def run(*words: str) -> str:
+        path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+        done = subprocess.run(
+            [sys.executable, "-c", CLIENT, *words],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    with TFServer(own, 0, 0, poll=None) as server:
+        assert served_version(server) == 1
+        run("promote", str(own))
+        said = run("rollout", str(own), server.grpc_address)
+        assert f"{server.grpc_address} took " in said
+        assert served_version(server) == 2
+        assert "took" not in run("rollout", str(own), server.grpc_address)
+        run("rollback", str(own))
+        run("rollout", str(own), server.grpc_address)
+        assert served_version(server) == 1
+
+
+def test_messages_are_the_official_ones() -> None:
+    compared = set()
+
+    def compare(ours: Any, official: Any) -> None:
+        assert ours.full_name == official.full_name
+        if ours.full_name in compared:
+            return
+        compared.add(ours.full_name)
+        for found in (ours, official):
+            assert found.GetOptions().map_entry == ours.GetOptions().map_entry
+        assert sorted(ours.fields_by_name) == sorted(official.fields_by_name)
+        for field in official.fields:
+            mine = ours.fields_by_name[field.name]
+            assert (mine.number, mine.is_repeated) == (field.number, field.is_repeated)
+            same = mine.type == field.type
+            assert same or (field.name, mine.type) == ("error_code", mine.TYPE_INT32)
+            assert (mine.enum_type is None) or (
+                mine.enum_type.values_by_name.keys() == field.enum_type.values_by_name.keys()
+            )
+            if field.containing_oneof and not field.containing_oneof.name.startswith("_"):
+                assert mine.containing_oneof.name == field.containing_oneof.name
+            if field.message_type:
+                compare(mine.message_type, field.message_type)
+
+    for official in (
+        ReloadConfigRequest,
+        ReloadConfigResponse,
+        GetModelStatusRequest,
+        GetModelStatusResponse,
+    ):
+        compare(message(official.DESCRIPTOR.name).DESCRIPTOR, official.DESCRIPTOR)
+    assert len(compared) > 20
+    for name, number in (("AVAILABLE", AVAILABLE), ("END", END)):
+        assert ModelVersionStatus.State.Value(name) == number
 
 
 def test_the_folder_is_watched(own: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -404,6 +404,19 @@ def test_a_set_model_from_config_to_servers(tmp_path: Path) -> None:
     (folder,) = (path.parent for path in run.glob("onnx/*/model.onnx"))
     found = OnnxModel(folder).predict(events)
     np.testing.assert_allclose(found, expected[:100], rtol=0, atol=1e-6)
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['tensorflow'] = None; "
+        "from hepdata_adapters.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["predict", str(run / "onnx"), *files, "-o", str(tmp_path / "graph.root")]
+    path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    environment = os.environ | {"PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code, *words], env=environment, check=True, timeout=120)
+    with uproot.open(scores) as ours, uproot.open(tmp_path / "graph.root") as theirs:
+        graph, local = (file["scores"].arrays(library="np") for file in (theirs, ours))
+    np.testing.assert_allclose(graph["score"], local["score"], rtol=0, atol=1e-6)
+    for name in ("file", "entry"):
+        np.testing.assert_array_equal(graph[name], local[name])
     with zipfile.ZipFile(next(run.glob("torchserve/model_store/*.mar"))) as archive:
         archive.extractall(tmp_path / "unpacked")
     handler = RawEventHandler()

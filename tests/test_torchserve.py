@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -156,6 +157,86 @@ def test_any_content_type_is_read_as_json(content_type: str | None, server: Torc
     np.testing.assert_allclose(answer.json()["predictions"], offline(events), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("word", ["null", "NaN"])
+def test_null_and_nan_are_the_same_missing_value(word: str, server: TorchServer) -> None:
+    def ask(**changes: Any) -> requests.Response:
+        events = example_events(2, seed=1)
+        events[1] |= changes
+        content = json.dumps({"instances": events}).replace("NaN", word)
+        headers = {"Content-Type": "application/json"}
+        return requests.post(server.urls["example"], content, headers=headers, timeout=30)
+
+    nan = float("nan")
+    missing = {"MET": nan, "Jet_pt": [nan, 30.0]}
+    answer = ask(**missing)
+    assert answer.status_code == 200, answer.text
+    events = example_events(2, seed=1)
+    events[1] |= missing
+    np.testing.assert_allclose(answer.json()["predictions"], offline(events), rtol=0, atol=1e-6)
+    for changes, reason in (
+        ({"nJet": nan}, f"branch 'nJet' takes integers, not {word}"),
+        ({"trigger": nan}, f"branch 'trigger' takes true or false, not {word}"),
+        ({"HT": nan}, "HT holds NaN or infinity"),
+    ):
+        answer = ask(**changes)
+        assert (answer.status_code, answer.json()["instances"]) == (400, {"1": reason})
+
+
+def test_compressed_bodies_are_read_among_others(server: TorchServer) -> None:
+    events = example_events(40, seed=3)
+    expected = offline(events)
+    plain = [json.dumps({"instances": [event]}).encode() for event in events]
+    bad: dict[int, tuple[str, bytes, int, str]] = {
+        4: ("gzip", plain[4], 400, "the body is not valid gzip: Not a gzipped file"),
+        9: ("gzip", gzip.compress(plain[9])[:-9], 400, "the body is not valid gzip"),
+        15: ("br", plain[15], 415, "Content-Encoding 'br' is not known here: send gzip"),
+        22: ("gzip", gzip.compress(b" " * 10**9, 1), 413, "larger than 16777216 bytes when"),
+    }
+    together = threading.Barrier(40)
+
+    def ask(number: int) -> requests.Response:
+        content = gzip.compress(plain[number]) if number % 2 else plain[number]
+        encoding = "gzip" if number % 2 else "identity"
+        if number in bad:
+            encoding, content, *_ = bad[number]
+        together.wait(30)
+        headers = {"Content-Type": "application/json", "content-encoding": encoding}
+        return requests.post(server.urls["example"], data=content, headers=headers, timeout=60)
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(ask, range(40)))
+    for number, answer in enumerate(answers):
+        if number in bad:
+            assert answer.status_code == bad[number][2]
+            assert bad[number][3] in answer.json()["error"]
+        else:
+            assert answer.status_code == 200, answer.text
+            (score,) = answer.json()["predictions"]
+            np.testing.assert_allclose(score, expected[number], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("more", [b"", b"=", b"&x=1"])
+def test_json_that_calls_itself_a_form_is_told_how_to_be_sent(
+    more: bytes, server: TorchServer
+) -> None:
+    content = json.dumps({"instances": example_events(1, seed=1)}).encode() + more
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl -d has it
+    answer = requests.post(server.urls["example"], data=content, headers=headers, timeout=30)
+    assert answer.status_code == 415
+    assert "add -H 'Content-Type: application/json'" in answer.json()["error"]
+
+
+def test_a_field_of_a_form_is_read(server: TorchServer) -> None:
+    events = example_events(2, seed=1)
+    body = json.dumps({"instances": events})
+    for answer in (
+        requests.post(server.urls["example"], data={"data": body}, timeout=30),
+        requests.post(server.urls["example"], files={"body": ("b", body)}, timeout=30),
+    ):
+        assert answer.status_code == 200, answer.text
+        np.testing.assert_allclose(answer.json()["predictions"], offline(events), atol=1e-6)
+
+
 def test_the_client_names_the_bad_event(server: TorchServer) -> None:
     events = example_events(10)
     events[7] |= {"vertex": [1.0]}
@@ -192,6 +273,17 @@ def test_clients_that_leave_are_no_fault(server: TorchServer) -> None:
     assert lines
     for line in lines:  # one line each, without a traceback
         assert re.fullmatch(r"[-0-9T:,]+ connection closed - .*Connection reset by peer", line)
+
+
+def test_the_page_of_metrics_counts_requests(server: TorchServer) -> None:
+    client.predict(server.urls["example"], example_events(2))
+    counted = re.compile(r'^ts_inference_requests_total{model_name="example",.*} [1-9]', re.M)
+
+    def found() -> bool:
+        page = requests.get(server.others["metrics"], timeout=10)
+        return page.status_code == 200 and counted.search(page.text) is not None
+
+    assert eventually(found, 10)
 
 
 # --- what is open and what is left -------------------------------------------------------------
@@ -250,11 +342,24 @@ def test_a_signal_to_serve_leaves_nothing(
     with serving(tmp_path) as process:
         assert process.stdout
         assert process.stderr
+        others: dict[str, str] = {}
         if number is signal.SIGINT:
             ready = line_within(process.stdout, 120)
             url = re.fullmatch(r"ready: (http://127\.0\.0\.1:\d+/predictions/example)\n", ready)
             assert url, ready + process.stderr.read()
             assert len(client.predict(url[1], example_events(3))) == 3
+            for what in ("management", "metrics", "grpc", "grpc management"):
+                line = line_within(process.stdout, 10)
+                assert line.startswith(f"ready: {what} "), line
+                others[what] = line.removeprefix(f"ready: {what} ").strip()
+            answer = requests.get(others["management"], timeout=10).json()
+            assert [model["modelName"] for model in answer["models"]] == ["example"]
+            told = {url[1], *others.values()}
+            java = psutil.Process(process.pid).children()
+            # every port that is open is told
+            assert {re.findall(r"127\.0\.0\.1:(\d+)", address)[0] for address in told} == {
+                str(port) for child in java for _, port in listening(os.getpgid(child.pid))
+            }
         children: list[psutil.Process] = []
 
         def started() -> bool:

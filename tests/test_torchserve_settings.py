@@ -124,6 +124,8 @@ def test_https_and_tokens_are_honoured_and_nothing_outlives_a_killed_serve(
         ready = line_within(process.stdout, 120)
         url = re.fullmatch(r"ready: (https://127\.0\.0\.1:(\d+)/predictions/example)\n", ready)
         assert url, ready
+        others = [line_within(process.stdout, 10) for _ in range(4)]
+        assert others[0] == f"ready: management https://127.0.0.1:{management}/models\n"
         said = line_within(process.stdout, 10)
         keys = Path(said.removeprefix("tokens: ").strip())
         assert keys.is_relative_to(own_tmp)
@@ -217,6 +219,7 @@ def test_files_are_looked_for_beside_the_settings(folder: Path) -> None:
     ("settings", "message"),
     [
         ({"inference_address": "unix:/tmp/a.sock"}, "no address that serve can see to be ready"),
+        ({"metrics_address": "unix:/tmp/a.sock"}, "no address that serve can see to be ready"),
         ({"management_address": "https://localhost"}, "'https://localhost' is no address"),
         ({"management_address": "http://localhost:x"}, "'http://localhost:x' is no address"),
         ({"keystore": "gone.p12"}, "keystore: there is no file .*gone.p12"),
@@ -235,6 +238,14 @@ def test_what_cannot_be_honoured_is_refused(
     change(folder, **settings)
     with pytest.raises(ConfigError, match=message):
         read(folder)
+
+
+def test_metrics_that_an_earlier_export_leaves_empty_are_told_as_such(folder: Path) -> None:
+    assert read(folder).others["metrics"].endswith("/metrics")
+    change(folder, metrics_mode="log")
+    assert (
+        read(folder).others["metrics"].endswith("/metrics (empty without metrics_mode=prometheus)")
+    )
 
 
 def test_all_that_cannot_be_honoured_is_said_at_once(folder: Path) -> None:

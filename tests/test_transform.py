@@ -318,7 +318,7 @@ def test_a_saved_transform_is_the_same():
         ({"pt": 3.0}, "branch 'pt' takes a list, not 3.0"),
         ({"id": [1.5]}, "branch 'id' takes integers, not 1.5"),
         ({"id": [2**40]}, "is not in int32's range"),
-        ({"id": [None]}, "branch 'id' takes integers, not nan"),
+        ({"id": [None]}, "branch 'id' takes integers, not null"),
         ({"ok": 2}, "branch 'ok' takes true or false"),
     ],
 )

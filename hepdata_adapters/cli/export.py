@@ -50,8 +50,8 @@ def export(
     archive = export_run(loaded, folder, kind.value)
     size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
     print(f"{archive}: {size:,} bytes")
+    print(f"serve it with: hepdata-adapters serve {folder}")
     if kind is not Format.onnx:
-        print(f"serve it with: hepdata-adapters serve {folder}")
         _tell_canary(folder, kind, loaded.config.name)
 
 

@@ -1,4 +1,4 @@
-"""``predict``: scores for files, from a run folder or from a server."""
+"""``predict``: scores for files, from a run folder, an exported ONNX model or a server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from hepdata_adapters.cli.arguments import NoUserCode
 
 
 def predict(
-    model: Annotated[str, typer.Argument(metavar="RUN|URL", help="Run folder or server URL.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="RUN|ONNX|URL", help="Run folder, exported ONNX folder or URL."),
+    ],
     files: Annotated[list[str], typer.Argument(help="ROOT files (FILE:TREE), globs or URLs.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Where to write: .root or .parquet.")
@@ -34,14 +37,16 @@ def predict(
     """Score the events of some files.
 
     One row an event with its identity, sample, split and weight, in input order. Events that the
-    selection of their sample leaves out have no score (NaN). A server knows neither selections
-    nor splits: it scores every event.
+    selection of their sample leaves out have no score (NaN). A server or an ONNX graph knows
+    neither selections nor splits: it scores every event.
     """
     from hepdata_adapters.cli import frameworks
     from hepdata_adapters.common.errors import ConfigError
     from hepdata_adapters.common.progress import progress_bar
     from hepdata_adapters.common.remote import expand, split_tree
+    from hepdata_adapters.common.run import PROVENANCE
     from hepdata_adapters.common.writing import check_writable
+    from hepdata_serving.onnx.runtime import onnx_folders
 
     inputs = {Path(path).resolve() for name in files for path in expand(split_tree(name)[0])}
     if output.resolve() in inputs:
@@ -49,15 +54,23 @@ def predict(
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")
     check_writable(output)
+    # an export may lie in the folder of its run, which is what is meant then
+    is_run = (Path(model) / PROVENANCE).is_file()
+    graphs = [] if is_run or "://" in model else onnx_folders(model)
     with progress_bar("predicting") as report:
-        if model.startswith(("http://", "https://")):
+        if graphs:
+            from hepdata_serving.onnx.predict import predict_onnx
+
+            _refuse_sample("an ONNX graph", sample, every)
+            if len(graphs) > 1:
+                there = ", ".join(map(str, graphs))
+                raise ConfigError(f"{model} holds several models: name one of {there}")
+            events = predict_onnx(graphs[0], files, output, report)
+            said = f"{events:,} events, all scored: a graph knows no selection and no split"
+        elif model.startswith(("http://", "https://")):
             from hepdata_serving.predict import predict_remote
 
-            if sample is not None or every:
-                raise ConfigError(
-                    "a server knows no samples, selections or splits and scores every event: "
-                    "--sample and --all are for run folders"
-                )
+            _refuse_sample("a server", sample, every)
             events = predict_remote(model, files, output, report)
             said = f"{events:,} events, all scored: a server knows no selection and no split"
         else:
@@ -69,3 +82,13 @@ def predict(
                 print(remark, file=sys.stderr)
             said = str(predicted)
     print(f"{output}: {said}")
+
+
+def _refuse_sample(what: str, sample: str | None, every: bool) -> None:
+    from hepdata_adapters.common.errors import ConfigError
+
+    if sample is not None or every:
+        raise ConfigError(
+            f"{what} knows no samples, selections or splits and scores every event: "
+            "--sample and --all are for run folders"
+        )

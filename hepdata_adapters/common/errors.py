@@ -55,20 +55,25 @@ class MissingExtraError(HepDataError):
 
     >>> print(MissingExtraError("lightning", "torch"))
     'lightning' is not installed. Install it with: pip install "hepdata-adapters[torch]"
+    >>> print(MissingExtraError("tensorflow", "tf", "which runs the model"))
+    'tensorflow', which runs the model, is not installed. \
+Install it with: pip install "hepdata-adapters[tf]"
     """
 
-    def __init__(self, module: str, extra: str) -> None:
+    def __init__(self, module: str, extra: str, purpose: str = "") -> None:
+        what = f"{module!r}, {purpose}," if purpose else repr(module)
         super().__init__(
-            f'{module!r} is not installed. Install it with: pip install "hepdata-adapters[{extra}]"'
+            f'{what} is not installed. Install it with: pip install "hepdata-adapters[{extra}]"'
         )
 
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "lightning", "torchmetrics"), "torch"),
-    **dict.fromkeys(("tensorflow", "keras", "tensorflow_serving", "grpc"), "tf"),
+    **dict.fromkeys(("tensorflow", "keras", "tensorflow_serving"), "tf"),
     **dict.fromkeys(("matplotlib", "mplhep", "hist"), "plots"),
     **dict.fromkeys(
-        ("hepdata_serving", "requests", "psutil", "ts", "starlette", "uvicorn"), "serve"
+        ("hepdata_serving", "requests", "psutil", "ts", "starlette", "uvicorn", "grpc", "google"),
+        "serve",
     ),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
     "pyarrow": "parquet",

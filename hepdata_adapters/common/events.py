@@ -23,8 +23,8 @@ def columns_from_events(
     """Raw columns of the good events, in order, and the reason for each bad one by its index.
 
     Numbers are cast to the dtype of the branch they stand for, so that an event read from a
-    file and sent as JSON is the same event. ``null`` stands for NaN. Branches that the
-    transform does not use are ignored.
+    file and sent as JSON is the same event. ``null`` and NaN are the same: no value, which float
+    branches alone may have. Branches that the transform does not use are ignored.
 
     >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
     >>> transform = Transform.of_vector(VectorTransform(features=(
@@ -127,8 +127,10 @@ def _checked(event: object, transform: Transform) -> dict[str, Any]:
 
 def _number(value: object, branch: RawBranch) -> float | int | bool:
     dtype = np.dtype(branch.dtype)
-    if value is None:
-        value = math.nan
+    if value is None and dtype.kind == "f":
+        return math.nan
+    if value is None and dtype.kind in "iu":
+        raise EventError(f"branch {branch.name!r} takes integers, not null")
     if dtype.kind == "b":
         if value in (0, 1):
             return bool(value)
@@ -138,7 +140,7 @@ def _number(value: object, branch: RawBranch) -> float | int | bool:
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if isinstance(value, float) and not value.is_integer():
-            raise EventError(f"branch {branch.name!r} takes integers, not {value!r}")
+            raise EventError(f"branch {branch.name!r} takes integers, not {_describe(value)}")
         if not limits.min <= value <= limits.max:
             raise EventError(f"branch {branch.name!r}: {value!r} is not in {dtype}'s range")
         return int(value)
@@ -149,6 +151,10 @@ def _number(value: object, branch: RawBranch) -> float | int | bool:
 
 def _describe(value: object) -> str:
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    if value is None:
+        return "null"
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
     return names.get(type(value), repr(value)[:40])
 
 

@@ -21,7 +21,7 @@ from hepdata_adapters.common.columns import Columns, take_all
 from hepdata_adapters.common.errors import EventError
 from hepdata_adapters.common.events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
-from hepdata_serving.errors import ArchiveError
+from hepdata_serving.errors import ArchiveError, BodyError
 
 Score = Callable[[ModelInput], NDArray[np.float32]]
 """What a model takes of n events to scores float32: ``(n,)``, or ``(n, C)`` for C classes."""
@@ -43,6 +43,9 @@ class Answer:
 
 def answer_batch(bodies: Sequence[object], transform: Transform, score: Score) -> list[Answer]:
     """One answer a body, in order; never raises for what a client sent.
+
+    bodies: JSON as bytes or text, what is parsed already, or the BodyError of one that cannot
+    be read.
 
     >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
     >>> transform = Transform.of_vector(VectorTransform(features=(
@@ -73,6 +76,25 @@ def answer_batch(bodies: Sequence[object], transform: Transform, score: Score) -
     return answers
 
 
+def answer_one(
+    body: object, transform: Transform, scores: Callable[[Columns], NDArray[np.float32]]
+) -> Answer:
+    """The answer to one body, as of `answer_batch`, of a model that takes raw columns.
+
+    scores: of the columns of n events to ``(n,)`` or ``(n, C)``; may raise EventError.
+    """
+    request = _instances(body)
+    if isinstance(request, Answer):
+        return request
+    columns, faults = columns_from_events(request, transform)
+    if faults:
+        return _refusal(faults, len(request))
+    try:
+        return _predictions(scores(columns))
+    except EventError as error:
+        return _fault(str(error))
+
+
 def predict_events(events: Sequence[object], transform: Transform, score: Score) -> list[Any]:
     """Predictions as Python floats (lists of floats for several classes).
 
@@ -87,6 +109,8 @@ def predict_events(events: Sequence[object], transform: Transform, score: Score)
 
 def _instances(body: object) -> list[object] | Answer:
     """The events of a request, or why there are none."""
+    if isinstance(body, BodyError):
+        return _fault(str(body), body.status)
     if isinstance(body, bytes | bytearray | memoryview | str):
         try:
             body = json.loads(bytes(body) if isinstance(body, memoryview) else body)
@@ -134,6 +158,5 @@ def _refusal(bad: dict[int, str], n: int, status: HTTPStatus = HTTPStatus.BAD_RE
     return Answer(status, json.dumps({"error": error, "instances": shown}).encode())
 
 
-def _fault(reason: str) -> Answer:
-    body = json.dumps({"error": reason, "instances": {}}).encode()
-    return Answer(HTTPStatus.BAD_REQUEST, body)
+def _fault(reason: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> Answer:
+    return Answer(status, json.dumps({"error": reason, "instances": {}}).encode())

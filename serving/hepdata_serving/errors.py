@@ -6,14 +6,17 @@
     ├── ExportError      a model cannot be written as an archive
     ├── ArchiveError     an archive is corrupt, or does not give its own golden predictions
     ├── ServerError      a server does not start, stays away or answers with a fault
+    ├── BodyError        the body of a request cannot be read; it has an HTTP status
     └── JavaError        no Java that TorchServe can use; the message is the remedy
 """
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from hepdata_adapters.common.errors import HepDataError
 
-__all__ = ["ArchiveError", "ExportError", "JavaError", "ServerError", "one_line"]
+__all__ = ["ArchiveError", "BodyError", "ExportError", "JavaError", "ServerError", "one_line"]
 
 
 class ExportError(HepDataError):
@@ -26,6 +29,18 @@ class ArchiveError(HepDataError):
 
 class ServerError(HepDataError):
     """A server did not start, died, or answered a request with a fault of its own."""
+
+
+class BodyError(HepDataError):
+    """The body of a request cannot be read; ``status`` and message go to the client.
+
+    >>> BodyError(HTTPStatus.BAD_REQUEST, "no gzip").status.value
+    400
+    """
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class JavaError(HepDataError):

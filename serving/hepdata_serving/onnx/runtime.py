@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.columns import Column, Columns, Jagged, take_all
 from hepdata_adapters.common.dense import dense_inputs
 from hepdata_adapters.common.errors import EventError, MissingExtraError
-from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.events import columns_from_events, events_from_columns
 from hepdata_serving.answers import MAX_ROWS
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.golden import check_golden
 from hepdata_serving.integrity import parse_json, read_checked
 from hepdata_serving.transforms import read_transform
 
-FILES = ("golden.json", "metadata.json", "model.onnx", "transform.json")
+GRAPH = "model.onnx"
+FILES = ("golden.json", "metadata.json", GRAPH, "transform.json")
 """What `SHA256SUMS` of an exported folder is about."""
 
 OUTPUTS = ("score", "valid")
@@ -33,7 +33,8 @@ MAX_VALUES = 4_000_000
 class OnnxModel:
     """The folder of `hepdata_serving.onnx.export.export_onnx`, loaded and proven.
 
-    folder: holds ``model.onnx``, ``transform.json`` and ``golden.json``. threads: of one run.
+    folder: holds ``model.onnx`` and what `FILES` names beside it. threads: of one run.
+    name, task, outputs, transform: what the model was exported as.
 
     A scaling function of the user's is part of the graph and need not be registered here; only
     why an event is refused is then not known.
@@ -51,7 +52,10 @@ class OnnxModel:
         folder = Path(folder)
         try:
             files = read_checked(folder, FILES)
-            self._transform, self._unknown = read_transform(files["transform.json"])
+            self.transform, self._unknown = read_transform(files["transform.json"])
+            about = parse_json(files["metadata.json"], "metadata.json")
+            self.name, self.task = str(about["name"]), str(about["task"])
+            self.outputs: tuple[str, ...] = tuple(map(str, about["outputs"]))
             golden = parse_json(files["golden.json"], "golden.json")
             events, expected = golden["events"], golden["predictions"]
             self._graph = Graph(files["model.onnx"], threads)
@@ -65,17 +69,39 @@ class OnnxModel:
         events: branch name to number or list; ``None`` stands for NaN.
         Raises EventError naming the first bad event and its branch.
         """
-        columns, faults = columns_from_events(events, self._transform)
+        columns, faults = columns_from_events(events, self.transform)
         for index, reason in faults.items():
             raise EventError(f"event {index}: {reason}")
-        try:
-            return predictions(self._graph, columns, self._transform)
-        except EventError as error:
-            if self._unknown is not None:
-                raise EventError(f"{error}; why is not known here: {self._unknown}") from None
-            raise ArchiveError(
-                f"{error}, which its transform.json allows: the two do not belong together"
-            ) from None
+        values: list[Any] = self.scores(columns).astype(float).tolist()
+        return values
+
+    def scores(self, columns: Columns) -> NDArray[np.float32]:
+        """Scores ``(n,)`` or ``(n, C)`` of n events that the transform allows, by branch.
+
+        Raises EventError naming the first that only the graph refuses.
+        """
+        scores, valid = self.run(columns)
+        if valid.all():
+            return scores
+        refused = f"the graph refuses event {int(np.argmin(valid))}"
+        if self._unknown is not None:
+            raise EventError(f"{refused}; why is not known here: {self._unknown}")
+        raise ArchiveError(
+            f"{refused}, which its transform.json allows: the two do not belong together"
+        )
+
+    def run(self, columns: Columns) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Scores as of `scores`, NaN where not valid, and ``valid`` ``(n,)`` of any n events."""
+        parts = [self._graph(dense_inputs(part, self.transform)) for part in _parts(columns)] or [
+            (np.zeros(0, np.float32), np.zeros(0, np.bool_))
+        ]
+        scores, valid = map(np.concatenate, zip(*parts, strict=True))
+        return scores, valid
+
+    def reason(self, columns: Columns) -> str:
+        """Why the one event that these columns hold is not valid."""
+        _, faults = columns_from_events(events_from_columns(columns), self.transform)
+        return faults.get(0) or f"not known here: {self._unknown or 'its transform allows it'}"
 
 
 class Graph:
@@ -117,15 +143,16 @@ class Graph:
         return score, valid
 
 
-def predictions(graph: Graph, columns: Columns, transform: Transform) -> list[Any]:
-    """The predictions of all events. Raises EventError naming the first that the graph refuses."""
-    values: list[Any] = []
-    for part in _parts(columns):
-        score, valid = graph(dense_inputs(part, transform))
-        if not valid.all():
-            raise EventError(f"the graph refuses event {len(values) + int(np.argmin(valid))}")
-        values += score.astype(float).tolist()
-    return values
+def onnx_folders(directory: Path | str) -> list[Path]:
+    """The exported models of a folder: itself, or those in it (``DIR/NAME``); there may be none.
+
+    >>> onnx_folders("no-such-folder")
+    []
+    """
+    directory = Path(directory)
+    if (directory / GRAPH).is_file():
+        return [directory]
+    return sorted(path.parent for path in directory.glob(f"[!.]*/{GRAPH}"))
 
 
 def _parts(columns: Columns) -> Iterator[Columns]:

@@ -3,7 +3,8 @@
 Row format: ``{"instances": [...]}`` is answered by ``{"predictions": [...]}``; an instance is
 an object of inputs, or the bare value where there is one input. Column format: ``{"inputs":
 {...}}``, or the bare value, is answered by ``{"outputs": ...}``. Where there is one output, it
-stands bare as well. NaN, Infinity and -Infinity are written as these words, both ways.
+stands bare as well. NaN, Infinity and -Infinity are written as these words, both ways;
+null stands for NaN in a request.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
-from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from hepdata_serving.errors import ArchiveError
+from hepdata_serving.tfserving.protocol import message
 
 MODELS = "models.config"
 BATCHING = "batching.config"
@@ -49,7 +49,7 @@ def render_models(models: Iterable[ServedModel], directory: Path) -> str:
 
     The paths are absolute, because TF Serving refuses others.
     """
-    config = ModelServerConfig()
+    config = message("ModelServerConfig")()
     for model in sorted(models, key=lambda model: model.name):
         entry = config.model_config_list.config.add()
         entry.name = model.name
@@ -65,7 +65,7 @@ def parse_models(path: Path) -> dict[str, ServedModel]:
     if not path.exists():
         return {}
     try:
-        config = text_format.Parse(path.read_text(), ModelServerConfig())
+        config = text_format.Parse(path.read_text(), message("ModelServerConfig")())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise ArchiveError(
             f"{path} is corrupt: {error}. Restore it, or remove it and export again"

@@ -68,7 +68,7 @@ Each model takes raw events: the transform of its training is part of its graph.
 this machine, without TF Serving:
 
 ```
-hepdata-adapters serve {folder}
+hepdata-adapters serve {folder} --port 8501
 ```
 
 or with TF Serving itself (gRPC on port 8500, REST on 8501):
@@ -89,8 +89,8 @@ docker run --rm -p 8500:8500 -p 8501:8501 -v {folder}:{folder}:ro tensorflow/ser
 each `base_path` in it. Without the option for labels, a server that starts refuses every label,
 because it checks them before it loads a model. With `--enable_batching`, requests that arrive
 together run as one batch, and one event that cannot be used fails all of them; leave it out
-where clients do not trust each other. Metrics for Prometheus are at
-`http://127.0.0.1:8501/monitoring/prometheus/metrics`.
+where clients do not trust each other. Its metrics for Prometheus are at
+`http://127.0.0.1:8501/monitoring/prometheus/metrics`; `hepdata-adapters serve` has none.
 
 ## Versions
 
@@ -196,8 +196,8 @@ curl http://127.0.0.1:8501/v1/models/{name}/labels/stable:predict \\
 ```
 
 The answer is `{{"predictions": [...]}}`, in the order of the events. TF Serving reads the bare
-word `NaN` where a value is missing. An event that cannot be used fails the whole request, with
-status 400 and the name of the branch.
+word `NaN` where a value is missing (`hepdata-adapters serve` takes `null` as well). An event that
+cannot be used fails the whole request, with status 400 and the name of the branch.
 """
 
 

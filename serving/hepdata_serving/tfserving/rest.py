@@ -1,8 +1,9 @@
 """TF Serving's REST interface: paths, statuses and bodies as its documentation gives them.
 
 A path that is none of its own gets 404, one below ``/v1/`` that is malformed 400; every error's
-body is ``{"error": "..."}``. Unlike TF Serving, an unknown input in the column format is an
-error, and the status of a label is that of its version alone, as documented.
+body is ``{"error": "..."}``. Bodies may be compressed with gzip. Unlike TF Serving, an unknown
+input in the column format is an error, and the status of a label is that of its version alone, as
+documented.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
+from hepdata_serving.errors import BodyError
+from hepdata_serving.incoming import MAX_BODY_BYTES, decoded
 from hepdata_serving.tfserving import bodies
 from hepdata_serving.tfserving.engine import Engine
 from hepdata_serving.tfserving.faults import RequestError, invalid
-
-MAX_BODY_BYTES = 16 * 1024 * 1024
 
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
@@ -50,8 +51,9 @@ def rest_app(engine: Engine, pool: Executor) -> ASGIApp:
             path = scope["raw_path"].decode("ascii", "replace")
             loop = asyncio.get_running_loop()
             try:
+                encoding = request.headers.get("content-encoding", "")
                 response = await loop.run_in_executor(
-                    pool, _respond, engine, request.method, path, body
+                    pool, _respond, engine, request.method, path, body, encoding
                 )
             except Exception:
                 await _error(500, "internal error, see the server's log")(scope, receive, send)
@@ -73,9 +75,11 @@ async def _body(request: Request) -> bytes | None:
     return b"".join(chunks)
 
 
-def _respond(engine: Engine, method: str, path: str, body: bytes) -> Response:
+def _respond(engine: Engine, method: str, path: str, body: bytes, encoding: str) -> Response:
     try:
-        return _json(_answer(engine, method, path, body))
+        return _json(_answer(engine, method, path, decoded(body, encoding, MAX_BODY_BYTES)))
+    except BodyError as fault:
+        return _error(fault.status, str(fault))
     except RequestError as fault:
         return _error(fault.http_status, str(fault))
 

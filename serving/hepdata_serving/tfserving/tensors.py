@@ -2,10 +2,12 @@
 
 JSON is taken as TF Serving takes it: a float input takes any number and the words NaN and
 Infinity, an integer input numbers without point or exponent, a boolean input true and false.
+Beyond that, null stands for NaN in a float input, as on all servers of this package.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import chain
 from math import prod
 from typing import Any
@@ -21,7 +23,7 @@ MAX_BYTES = 256 * 1024 * 1024
 """Largest tensor of a request; a TensorProto of a few bytes can stand for any size."""
 
 _TAKES: dict[str, tuple[str, set[type]]] = {
-    "f": ("numbers", {float, int}),
+    "f": ("numbers", {float, int, type(None)}),
     "i": ("integers", {int}),
     "u": ("integers", {int}),
     "b": ("true or false", {bool}),
@@ -31,10 +33,10 @@ _TAKES: dict[str, tuple[str, set[type]]] = {
 def from_json(name: str, value: object, dtype: tf.DType) -> Array:
     """A number or nested lists of numbers, all of one size, as an array of this dtype.
 
-    Raises RequestError naming the input for anything else, or a number out of range.
+    Raises RequestError naming the input, and the instance where a value is of another type.
 
-    >>> from_json("Jet_pt", [[1, 2.5], [float("nan"), 0]], tf.float32).tolist()
-    [[1.0, 2.5], [nan, 0.0]]
+    >>> from_json("Jet_pt", [[1, 2.5], [float("nan"), None]], tf.float32).tolist()
+    [[1.0, 2.5], [nan, nan]]
     """
     kind = np.dtype(dtype.as_numpy_dtype).kind
     if kind not in _TAKES:
@@ -42,8 +44,11 @@ def from_json(name: str, value: object, dtype: tf.DType) -> Array:
     leaves, shape = _flat(name, value)
     words, types = _TAKES[kind]
     if not set(map(type, leaves)) <= types:
-        wrong = next(leaf for leaf in leaves if type(leaf) not in types)
-        raise invalid(f"input {name!r} takes {words}, not {_describe(wrong)}")
+        wrong = next(place for place, leaf in enumerate(leaves) if type(leaf) not in types)
+        where = f" (instance {wrong // prod(shape[1:])})" if shape else ""
+        raise invalid(f"input {name!r} takes {words}, not {_describe(leaves[wrong])}{where}")
+    if None in leaves:
+        leaves = [math.nan if leaf is None else leaf for leaf in leaves]
     return _array(name, leaves, dtype).reshape(shape)
 
 
@@ -108,8 +113,8 @@ def _out_of_range(name: str, value: object, dtype: tf.DType) -> Exception:
 def _describe(value: object) -> str:
     """A JSON value in a few words.
 
-    >>> _describe({"b64": "AAAA"}), _describe(None), _describe(1.5), _describe(True)
-    ('an object', 'null', '1.5', 'true')
+    >>> _describe({"b64": "AAAA"}), _describe(None), _describe(1.5), _describe(math.nan)
+    ('an object', 'null', '1.5', 'NaN')
     """
     if isinstance(value, dict):
         return "an object"
@@ -117,4 +122,4 @@ def _describe(value: object) -> str:
         return "a string"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)[:40]
+    return "NaN" if isinstance(value, float) and math.isnan(value) else repr(value)[:40]

@@ -41,6 +41,7 @@ _HEADER = f"""\
 # - enable_model_api=false, allowed_urls: no client can load, replace or unload a model
 # - disable_token_authorization: tokens would also guard /ping; loopback is the guard here. With
 #   false, TorchServe writes its tokens to key_file.json, and `serve` says where that is.
+# - metrics_mode=prometheus: without it, the page /metrics of metrics_address is empty
 # - decode_input_request=false: the handler parses the body, so bad JSON gets its own 400
 """  # noqa: E501
 
@@ -121,6 +122,7 @@ def settings() -> dict[str, str]:
         "max_response_size": str(MAX_REQUEST_BYTES),
         "default_response_timeout": str(RESPONSE_TIMEOUT_S),
         "default_startup_timeout": str(STARTUP_TIMEOUT_S),
+        "metrics_mode": "prometheus",
         "disable_system_metrics": "true",
     }
 

@@ -175,8 +175,13 @@ Both change `models` and `load_models` in `config.properties`, and nothing else 
 server takes that when it is started again. Two versions of a model are served at most, older ones
 stay in `model_store/`.
 
-The answer is `{{"predictions": [...]}}`, in the order of the events. `null` stands for NaN. A
-request with an event that cannot be used gets status 400 and the reason for each such event.
+The answer is `{{"predictions": [...]}}`, in the order of the events. `null` and `NaN` stand
+for a missing value. A request with an event that cannot be used gets status 400 and the reason for
+each such event.
+
+`hepdata-adapters serve` says where management, metrics and gRPC listen, because it takes free ports
+for them. With the `torchserve` command they are where `config.properties` says; metrics for
+Prometheus are then at `http://127.0.0.1:8082/metrics`.
 
 Each archive in `model_store/` holds everything: model, transform, the code of the transform,
 golden examples, and the hashes of all of these (`SHA256SUMS`). The server refuses a model that has

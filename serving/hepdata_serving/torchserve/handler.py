@@ -23,9 +23,10 @@ import torch  # noqa: E402
 from hepdata_adapters.common import errors  # noqa: E402
 from hepdata_adapters.common.transform.pipeline import Transform  # noqa: E402
 from hepdata_serving.answers import Score, answer_batch, predict_events  # noqa: E402
-from hepdata_serving.errors import ArchiveError  # noqa: E402
+from hepdata_serving.errors import ArchiveError, BodyError  # noqa: E402
 from hepdata_serving.golden import check_golden  # noqa: E402
 from hepdata_serving.integrity import check_folder, parse_json  # noqa: E402
+from hepdata_serving.torchserve.arrived import body_of  # noqa: E402
 from hepdata_serving.torchserve.marker import REFUSED  # noqa: E402
 from hepdata_serving.torchserve.program import load_program  # noqa: E402
 
@@ -52,11 +53,14 @@ class RawEventHandler:
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One JSON body a request, in order; a bad request gets its own status.
 
-        data: one dict a request with its body under ``body`` (or ``data`` for form data).
+        data: one dict a request with its body under ``body`` (or ``data`` for form data); the
+        headers, which say whether it is compressed, are in the context.
         """
         if self.transform is None or self.score is None:
             raise ArchiveError("the handler was not initialized")
-        bodies = [row.get("body", row.get("data")) for row in data]
+        bodies = [
+            _body(row, context.get_all_request_header(index)) for index, row in enumerate(data)
+        ]
         answers = answer_batch(bodies, self.transform, self.score)
         for index, answer in enumerate(answers):
             context.set_response_content_type(index, "application/json")
@@ -87,3 +91,11 @@ class RawEventHandler:
         self.transform, self.score = transform, score
         # TorchServe's worker logs several lines a batch, which Java would parse and store
         logging.getLogger().setLevel(logging.WARNING)
+
+
+def _body(row: dict[str, Any], headers: dict[str, Any]) -> object:
+    """A body, or why it cannot be read: a fault of one request, not of its batch."""
+    try:
+        return body_of(row, headers)
+    except BodyError as error:
+        return error

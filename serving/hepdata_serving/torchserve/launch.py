@@ -57,6 +57,15 @@ def torchserve_home() -> Path:
     raise MissingExtraError("torchserve", "serve")
 
 
+def check_torch(settings: Settings) -> None:
+    """Raise MissingExtraError where TorchServe's workers, which are this Python, have no torch.
+
+    Of another Python (``python`` in the settings) nothing is known.
+    """
+    if "python" not in settings.properties and importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", "torch", "which runs the models of this folder")
+
+
 def temporary_folder() -> Path:
     """A folder for this server's sockets, unpacked archives and logs."""
     usual = Path(tempfile.gettempdir()).resolve()

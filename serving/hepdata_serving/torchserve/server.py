@@ -26,6 +26,7 @@ from hepdata_serving.signals import signals_set
 from hepdata_serving.torchserve import guard
 from hepdata_serving.torchserve.java import find_java
 from hepdata_serving.torchserve.launch import (
+    check_torch,
     environment,
     java_command,
     temporary_folder,
@@ -78,6 +79,7 @@ class TorchServer:
         self._wanted_log = log
         torchserve_home()  # a package that is missing is told before a setting that is wrong
         self._settings = self._read_settings()
+        check_torch(self._settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
@@ -105,6 +107,11 @@ class TorchServer:
                 canaries[model.name] = f"{self.urls[model.name]}/{model.version}"
             seen.add(model.name)
         return canaries
+
+    @property
+    def others(self) -> dict[str, str]:
+        """Where it listens besides the predictions: management, metrics, grpc, grpc management."""
+        return self._settings.others
 
     @property
     def key_file(self) -> Path | None:
@@ -293,7 +300,8 @@ def serve(
 ) -> int:
     """Serve until Ctrl-C or SIGTERM; says ``ready: URL`` for each model once it answers.
 
-    Says it also of a version that is tried out beside the stable one, and where the tokens are.
+    Says it also of a version that is tried out beside the stable one, of management, metrics and
+    gRPC, and where the tokens are.
 
     Returns the exit code 0. Raises ServerError when the server does not start or dies.
     """
@@ -306,6 +314,8 @@ def serve(
                 say(f"ready: {url}")
             for url in server.canary_urls.values():
                 say(f"ready: {url}")
+            for what, address in server.others.items():
+                say(f"ready: {what} {address}")
             if server.key_file:
                 say(f"tokens: {server.key_file}")
             server.wait(stopping.wait)

@@ -45,6 +45,23 @@ class Settings:
         return Address.parse(self.properties["management_address"])
 
     @property
+    def others(self) -> dict[str, str]:
+        """Where TorchServe listens besides the predictions, by what for."""
+        metrics = f"{Address.parse(self.properties['metrics_address']).url}/metrics"
+        if self.properties.get("metrics_mode", "").strip().lower() != "prometheus":
+            metrics += " (empty without metrics_mode=prometheus)"
+        grpc, grpc_management = (
+            f"{self.properties[f'{name}_address'].strip()}:{self.properties[f'{name}_port'].strip()}"
+            for name in ("grpc_inference", "grpc_management")
+        )
+        return {
+            "management": f"{self.management.url}/models",
+            "metrics": metrics,
+            "grpc": grpc,
+            "grpc management": grpc_management,
+        }
+
+    @property
     def has_tokens(self) -> bool:
         """Whether requests need one; as in TorchServe, unless the settings say no."""
         return self.properties.get("disable_token_authorization", "").strip().lower() != "true"
@@ -89,7 +106,8 @@ def read_settings(
         models = [model for model in models if model.archive in listed]
     try:
         given |= addresses(given, port, free)
-        Address.parse(given["management_address"])
+        for name in ("management_address", "metrics_address"):
+            Address.parse(given[name])
     except ConfigError as error:
         problems.append(str(error))
     if problems:
