@@ -95,17 +95,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("at", "number", "where"),
+    ("at", "number", "where", "workers"),
     [
-        (2, 2, "IN_TRAINING"),
-        (BATCHES, 15, "IN_TRAINING"),
-        (BATCHES + 2, 15, "IN_TRAINING"),
-        (BATCHES, 2, "IN_VALIDATION"),
-        (EPOCHS * BATCHES, 2, "IN_VALIDATION"),
+        (2, 2, "IN_TRAINING", 0),
+        (BATCHES, 15, "IN_TRAINING", 0),
+        (BATCHES + 2, 15, "IN_TRAINING", 0),
+        (BATCHES + 2, 2, "IN_TRAINING", 2),
+        (BATCHES, 2, "IN_VALIDATION", 0),
+        (EPOCHS * BATCHES, 2, "IN_VALIDATION", 0),
     ],
 )
 def test_a_torch_fit_that_a_signal_stopped_goes_on_at_the_next_event(
-    whole, tmp_path, monkeypatch, capsys, at, number, where
+    whole, tmp_path, monkeypatch, capsys, at, number, where, workers
 ):
     config, metrics, batches = whole
     notes, run = tmp_path / "notes", tmp_path / "run"
@@ -113,7 +114,8 @@ def test_a_torch_fit_that_a_signal_stopped_goes_on_at_the_next_event(
     monkeypatch.setenv("AT", str(at))
     monkeypatch.setenv("SIGNAL", str(number))
     monkeypatch.setenv(where, "yes")
-    assert main(["fit", str(config), "-o", str(run)]) == 128 + number
+    more = ["--set", f"training.workers={workers}"]
+    assert main(["fit", str(config), "-o", str(run), *more]) == 128 + number
     [message] = [line for line in capsys.readouterr().err.splitlines() if "to go on" in line]
     assert message.endswith(f"to go on: hepdata-adapters fit --resume {run}")
     assert notes.read_text().splitlines() == batches[:at]
