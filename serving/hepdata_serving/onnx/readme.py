@@ -56,10 +56,18 @@ model = OnnxModel(".")
 model.predict([{event}])
 ```
 
-This refuses a bad event by an error that names it and its branch, `None` stands for NaN, and a
-model that has changed (`SHA256SUMS`) or does not reproduce its golden examples (`golden.json`) is
-not loaded. With ONNX Runtime alone, which looks at neither (`sha256sum -c SHA256SUMS` does), in any
-of its languages, give it the inputs above:
+On files and over HTTP (`hepdata-adapters[onnx,serve]`), from this folder:
+
+```
+hepdata-adapters predict . FILES -o scores.root
+hepdata-adapters serve . --port 8080
+curl http://127.0.0.1:8080/predictions/{name} -d '{{"instances": []}}'
+```
+
+All of these refuse a bad event by an error that names it and its branch, `None` (`null`) stands for
+NaN, and a model that has changed (`SHA256SUMS`) or does not reproduce its golden examples
+(`golden.json`) is not loaded. With ONNX Runtime alone, which looks at neither (`sha256sum -c
+SHA256SUMS` does), in any of its languages, give it the inputs above:
 
 ```python
 import onnxruntime
