@@ -18,7 +18,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.plan import LazyPlanFile, Plan
+from hepdata_adapters.common.plan.plan import LazyPlanFile, Plan
 
 UNIT = 16_384
 

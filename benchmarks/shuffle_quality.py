@@ -5,7 +5,7 @@
 Four files of equal size, eight flat and four jagged branches, ZSTD-1, units of 10,000 events. One
 process reads an epoch of the first kind of each row, with one batch of 1024 events a step:
 
-- class spread, distance: see `hepdata_adapters.common.shuffle_quality`; 1 = full shuffle. The
+- class spread, distance: see `hepdata_adapters.common.plan.shuffle_quality`; 1 = full shuffle. The
   classes are the files, or tenths of each file: the worst case, a file sorted by its class.
 - buffer: transformed events held for shuffling, in one process with all streams.
 - read again: units decompressed a second time by 4 processes, each keeping its last 64 units.
@@ -25,12 +25,16 @@ import uproot
 from rich.console import Console
 from rich.table import Table
 
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.plan import Plan, PlanFile
-from hepdata_adapters.common.samples import prepare
-from hepdata_adapters.common.shuffle_quality import class_spread, neighbour_distance, unit_reads
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.plan.plan import Plan, PlanFile
+from hepdata_adapters.common.plan.shuffle_quality import (
+    class_spread,
+    neighbour_distance,
+    unit_reads,
+)
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.stream.prepare import prepare
 
 FILES, FLAT, JAGGED, BATCH, TENTHS = 4, 8, 4, 1024, 10
 

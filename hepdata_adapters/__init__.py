@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hepdata_adapters.common.config import DatasetConfig, Sample
-    from hepdata_adapters.common.errors import HepDataError
-    from hepdata_adapters.common.feature_config import Feature
+    from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample
+    from hepdata_adapters.common.config.feature_config import Feature
+    from hepdata_adapters.common.core.errors import HepDataError
     from hepdata_adapters.common.specs.compute import compute_specs
     from hepdata_adapters.common.specs.model import Specs
-    from hepdata_adapters.common.transform.functions import scaling_function
+    from hepdata_adapters.common.transform.scaling_functions import scaling_function
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DatasetConfig": "common.config",
-    "Feature": "common.feature_config",
-    "Sample": "common.config",
-    "HepDataError": "common.errors",
+    "DatasetConfig": "common.config.dataset_config",
+    "Feature": "common.config.feature_config",
+    "Sample": "common.config.dataset_config",
+    "HepDataError": "common.core.errors",
     "Specs": "common.specs.model",
     "compute_specs": "common.specs.compute",
-    "scaling_function": "common.transform.functions",
+    "scaling_function": "common.transform.scaling_functions",
 }
 
 

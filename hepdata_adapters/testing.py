@@ -21,8 +21,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hepdata_adapters.common.dataset import Dataset, check_split
-from hepdata_adapters.common.delivery import (
+from hepdata_adapters.common.events.split import SplitName
+from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.stream.dataset import Dataset, check_split
+from hepdata_adapters.common.stream.delivery import (
     DEFAULT_RUNS,
     GLOBAL_BATCH,
     Delivery,
@@ -31,9 +33,7 @@ from hepdata_adapters.common.delivery import (
     exactly_once,
     resumes,
 )
-from hepdata_adapters.common.samples import Samples, prepare
-from hepdata_adapters.common.specs.model import Specs
-from hepdata_adapters.common.split import SplitName
+from hepdata_adapters.common.stream.prepare import Samples, prepare
 
 __all__ = ["Delivery", "assert_exactly_once", "assert_resumes"]
 

@@ -22,12 +22,12 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import DataError, HepDataError
-from hepdata_adapters.common.manifest import FileInfo, scan_file
-from hepdata_adapters.common.remote import open_root
-from hepdata_adapters.common.schema import Branch, tree_names
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.errors import DataError, HepDataError
+from hepdata_adapters.common.files.manifest import FileInfo, scan_file
+from hepdata_adapters.common.files.open import open_root
+from hepdata_adapters.common.files.schema import Branch, tree_names
+from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.torch import RootIterableDataset
 
 GROUP = 1024  # branches of one dataset

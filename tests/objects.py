@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-from hepdata_adapters.common.columns import Columns, Jagged
-from hepdata_adapters.tf.expressions import Padded as TfPadded
-from hepdata_adapters.torch.expressions import Padded
+from hepdata_adapters.common.core.columns import Columns, Jagged
+from hepdata_adapters.tf.transform.expressions import Padded as TfPadded
+from hepdata_adapters.torch.transform.expressions import Padded
 
 
 def object_columns(events: Sequence[Sequence[Any]], dtypes: Mapping[str, Any]) -> Columns:

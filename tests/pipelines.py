@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.columns import Columns, Jagged
-from hepdata_adapters.common.dense import LENGTH, dense_inputs, input_names
-from hepdata_adapters.common.events import events_from_columns
-from hepdata_adapters.common.transform.feature import FeatureTransform
-from hepdata_adapters.common.transform.image import ImageBins, ImageTransform
-from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.preparation import (
+from hepdata_adapters.common.core.columns import Columns, Jagged
+from hepdata_adapters.common.files.preparation import (
     DerivedColumn,
     ObjectGroup,
     Preparation,
     RawBranch,
 )
+from hepdata_adapters.common.inference.padded_inputs import LENGTH, dense_inputs, input_names
+from hepdata_adapters.common.inference.raw_events import events_from_columns
+from hepdata_adapters.common.transform.image import ImageBins, ImageTransform
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 

@@ -15,12 +15,12 @@ import uproot
 import yaml
 
 from hepdata_adapters.cli.validate import checked
-from hepdata_adapters.common.config_file import load_config
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, HepDataError
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.plain_yaml import read_yaml
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.config.config_file import load_config
+from hepdata_adapters.common.config.plain_yaml import read_yaml
+from hepdata_adapters.common.core.errors import ConfigError, HepDataError
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
 
 SIZE = 120
 Document = dict[str, Any]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.transform import vector
 from hepdata_serving import integrity
 from hepdata_serving.answers import MAX_REASONS, answer_batch, predict_events
@@ -486,7 +486,7 @@ def test_the_archived_code_serves_not_the_installed_one(unpacked: Path) -> None:
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
         assert Path(line).is_relative_to(unpacked / "code")
-    done = run("import hepdata_adapters.common.errors\n" + code)
+    done = run("import hepdata_adapters.common.core.errors\n" + code)
     assert done.returncode == 1
     assert "not from the archive" in done.stderr
 

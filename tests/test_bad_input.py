@@ -18,9 +18,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hepdata_adapters import DatasetConfig, Sample, Specs, compute_specs
-from hepdata_adapters.common.config import RunConfig
-from hepdata_adapters.common.config_file import MAX_CONFIG_BYTES, load_config
-from hepdata_adapters.common.errors import (
+from hepdata_adapters.common.config.config_file import MAX_CONFIG_BYTES, load_config
+from hepdata_adapters.common.config.dataset_config import RunConfig
+from hepdata_adapters.common.core.errors import (
     BranchError,
     ConfigError,
     DataError,
@@ -31,7 +31,7 @@ from hepdata_adapters.common.errors import (
     SpecsError,
     TreeError,
 )
-from hepdata_adapters.common.inference import scan_inputs
+from hepdata_adapters.common.inference.input_files import scan_inputs
 from hepdata_adapters.torch import RootDataModule, RootIterableDataset
 
 MINIMAL = "samples: [{files: a.root, label: 1}]\n"
@@ -333,7 +333,7 @@ def test_a_label_for_some_samples_only_names_those_without(tmp_path):
 
 
 def test_no_labels_at_all_cannot_be_fitted(tmp_path):
-    from hepdata_adapters.torch.train import fit
+    from hepdata_adapters.torch.training.train import fit
 
     config = RunConfig(samples=[Sample(files=write(tmp_path / "a.root"))])
     with pytest.raises(ConfigError, match="no sample has a label"):

@@ -11,16 +11,16 @@ import pytest
 import uproot
 
 from hepdata_adapters.cli.inspect import describe_file
-from hepdata_adapters.common.branches import read_columns
-from hepdata_adapters.common.columns import Columns, Jagged
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import BranchError, ConfigError
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.columns import Columns, Jagged
+from hepdata_adapters.common.core.errors import BranchError, ConfigError
 from hepdata_adapters.common.expressions import parse
-from hepdata_adapters.common.manifest import scan_file
-from hepdata_adapters.common.samples import describe
-from hepdata_adapters.common.schema import Branch
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.files.manifest import scan_file
+from hepdata_adapters.common.files.read import read_columns
+from hepdata_adapters.common.files.schema import Branch
+from hepdata_adapters.common.files.source import Source
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.prepare import describe
 from hepdata_adapters.torch import RootIterableDataset
 from tests.compare_branches import compare_folder, compare_tree
 
@@ -184,6 +184,6 @@ class TestComparison:
             columns = read_columns(tree, branches, *entries)
             return dict(zip(columns, reversed(columns.values()), strict=True))
 
-        monkeypatch.setattr("hepdata_adapters.common.source.read_columns", swapped)
+        monkeypatch.setattr("hepdata_adapters.common.files.source.read_columns", swapped)
         (wrong, _) = compare_folder(tmp_path)
         assert len(wrong.different) == 4

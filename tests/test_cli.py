@@ -17,10 +17,10 @@ import uproot
 import yaml
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.columns import Jagged
+from hepdata_adapters.common.core.columns import Jagged
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.torch import RootIterableDataset
-from hepdata_adapters.torch.run import load_run
+from hepdata_adapters.torch.training.run_folder import load_run
 
 COMMANDS = [
     "inspect", "validate", "verify", "fit", "evaluate", "export", "promote", "rollback", "rollout",
@@ -188,7 +188,7 @@ def test_an_unexpected_error_is_one_line_too(call, project, monkeypatch):
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr("hepdata_adapters.common.config_file.load_config", fails)
+    monkeypatch.setattr("hepdata_adapters.common.config.config_file.load_config", fails)
     message = one_line(call("validate", project / "config.yaml"), 1)
     assert message == "unexpected RuntimeError: first line second line (--debug shows where)"
 

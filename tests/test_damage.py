@@ -12,11 +12,11 @@ import pytest
 from benchmarks.damage.files import KINDS, write
 from benchmarks.damage.flips import flip, flips, outcome, read_all, truncations
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common import baskets, checksums, source
-from hepdata_adapters.common.catalogue import matched, read_catalogue
-from hepdata_adapters.common.checksums import Record, checksum
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.errors import ConfigError, FileError
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import ConfigError, FileError
+from hepdata_adapters.common.files import baskets, checksums, source
+from hepdata_adapters.common.files.catalogue import matched, read_catalogue
+from hepdata_adapters.common.files.checksums import Record, checksum
 from tests.samples import write_events
 
 WITH_CHECKSUMS = Path(__file__).parent / "data" / "checksums-rntuple.root"  # written by ROOT

@@ -14,7 +14,7 @@ import uproot
 from torch.utils.data import DataLoader
 
 from hepdata_adapters import DatasetConfig, Sample
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.torch import RootIterableDataset
 from tests.samples import write_events
 
@@ -292,7 +292,7 @@ def test_a_rank_with_no_row_of_the_last_batch_gets_padding(tmp_path):
 def test_the_unit_caches_of_all_samples_keep_to_one_bound(three_files, monkeypatch):
     """Each sample had a cache of its own, so many samples took as many times the memory."""
     bound = 150_000  # all units together have 180 kB
-    monkeypatch.setattr("hepdata_adapters.common.stream.MAX_CACHED_BYTES", bound)
+    monkeypatch.setattr("hepdata_adapters.common.stream.event_stream.MAX_CACHED_BYTES", bound)
     dataset = dataset_of(three_files, batch_size=64)
     assert len(collect(dataset)["x"]) == 4013
     (stream,) = dataset._streams[os.getpid()]

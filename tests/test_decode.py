@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import uproot
 
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.decode import inverse, write_root
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.inference.decode import inverse, write_root
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
 from tests.samples import event_arrays, write_events
 
 SCALINGS = ["none", "minmax", "standard", "robust", "log", "log1p", "asinh", "quantile"]

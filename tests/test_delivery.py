@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.delivery import DeliveryError, exactly_once, identities_only
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.samples import prepare
-from hepdata_adapters.common.shard import Shard
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.plan.shard import Shard
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.delivery import DeliveryError, exactly_once, identities_only
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.stream.prepare import prepare
 from hepdata_adapters.testing import assert_exactly_once, assert_resumes
 from tests.samples import write_events
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hepdata_adapters.common.config import RunConfig
-from hepdata_adapters.common.config_file import load_config
-from hepdata_adapters.common.dataset import Dataset
+from hepdata_adapters.common.config.config_file import load_config
+from hepdata_adapters.common.config.dataset_config import RunConfig
+from hepdata_adapters.common.stream.dataset import Dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 FEATURES = (ROOT / "docs" / "features.md").read_text()
@@ -56,8 +56,8 @@ def test_the_examples_with_inputs_are_valid(name: str) -> None:
     pytest.importorskip("torch")
     import torch
 
-    from hepdata_adapters.torch.convert import as_tensors
-    from hepdata_adapters.torch.models import build_model
+    from hepdata_adapters.torch.data.convert import as_tensors
+    from hepdata_adapters.torch.training.models import build_model
 
     net = build_model(config.model, dataset.transform.model_shape, 1).eval()
     with torch.no_grad():

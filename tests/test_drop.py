@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import uproot
 
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.delivery import exactly_once
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.inference.raw_events import columns_from_events
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.delivery import exactly_once
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
 
 LENGTHS = [0, 1, 2, 3, 9]
 

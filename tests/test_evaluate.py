@@ -11,9 +11,9 @@ from torchmetrics.functional.classification import binary_auroc, multiclass_auro
 from torchmetrics.functional.regression import r2_score
 
 from hepdata_adapters import DatasetConfig, Sample
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, HepDataError
-from hepdata_adapters.common.evaluate import Scored, metrics_of, score_split
+from hepdata_adapters.common.core.errors import ConfigError, HepDataError
+from hepdata_adapters.common.runs.evaluate import Scored, metrics_of, score_split
+from hepdata_adapters.common.stream.dataset import Dataset
 from tests.samples import write_events
 
 

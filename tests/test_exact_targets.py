@@ -14,12 +14,12 @@ import uproot
 from torch import nn
 
 from hepdata_adapters import DatasetConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.evaluate import Scored, metrics_of
-from hepdata_adapters.common.samples import prepare
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.runs.evaluate import Scored, metrics_of
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.prepare import prepare
 from hepdata_adapters.torch import EventModule, RootDataModule, RootIterableDataset, Scorer
-from hepdata_adapters.torch.module import weighted_loss
+from hepdata_adapters.torch.training.event_module import weighted_loss
 
 MASS = np.random.default_rng(0).normal(91187.6, 200.0, 300)  # MeV; bfloat16 has steps of 512
 GUESS = 91136.0  # that bfloat16 holds
@@ -169,9 +169,9 @@ def test_keras_computes_losses_and_metrics_of_exact_targets(policy, kind):
     import keras
     import tensorflow as tf
 
-    from hepdata_adapters.tf.losses import EventLoss
-    from hepdata_adapters.tf.models import build_scorer
-    from hepdata_adapters.tf.train import _metrics
+    from hepdata_adapters.tf.training.losses import EventLoss
+    from hepdata_adapters.tf.training.models import build_scorer
+    from hepdata_adapters.tf.training.train import _metrics
 
     policy(kind)
     guess = 2.0  # float16 holds up to 65504
@@ -196,8 +196,8 @@ def test_keras_trains_in_half_precision_with_weights_of_any_size(policy, size):
     """Weights of 1e5 or 1e-8 gave NaN."""
     import tensorflow as tf
 
-    from hepdata_adapters.tf.losses import EventLoss
-    from hepdata_adapters.tf.models import feed_forward
+    from hepdata_adapters.tf.training.losses import EventLoss
+    from hepdata_adapters.tf.training.models import feed_forward
 
     policy("mixed_float16")
     net = feed_forward(1, hidden=(4,))

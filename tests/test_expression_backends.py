@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.expressions.functions import FUNCTIONS, REDUCTIONS
 
 torch = pytest.importorskip("torch")
 tf = pytest.importorskip("tensorflow")
 
-from hepdata_adapters.tf import expressions as in_tf  # noqa: E402
-from hepdata_adapters.torch import expressions as in_torch  # noqa: E402
+from hepdata_adapters.tf.transform.event_transform import expressions as in_tf  # noqa: E402
+from hepdata_adapters.torch.transform.event_transform import expressions as in_torch  # noqa: E402
 
 FLAT = {"f": np.float32, "g": np.float64, "i": np.int32, "b": np.bool_, "u": np.uint64}
 JETS = {"j": np.float32, "k": np.float64, "t": np.bool_}

@@ -15,8 +15,8 @@ import vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.expressions.functions import (
     FUNCTIONS,

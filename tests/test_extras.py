@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.errors import MissingExtraError
+from hepdata_adapters.common.core.errors import MissingExtraError
 
 CONFIG = Path(__file__).resolve().parents[1] / "examples" / "tth" / "config.yaml"
 

@@ -12,15 +12,15 @@ import pytest
 import uproot
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import BranchError, ConfigError
-from hepdata_adapters.common.manifest import scan_file
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.patterns import matching
-from hepdata_adapters.common.samples import describe, prepare
-from hepdata_adapters.common.settle import refuse
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.config.patterns import matching
+from hepdata_adapters.common.core.errors import BranchError, ConfigError
+from hepdata_adapters.common.files.manifest import scan_file
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.stream.prepare import describe, prepare
+from hepdata_adapters.common.transform.usable_features import refuse
 
 LEAVES = Path(__file__).parent / "data" / "leaves.root"
 """Written by ROOT: 98 entries; leaves that are arrays, a branch never and one partly filled."""

@@ -13,25 +13,31 @@ import pytest
 import yaml
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.config_file import load_config
-from hepdata_adapters.common.decode import write_root
-from hepdata_adapters.common.errors import ConfigError, DataError, FileError, SpecsError, StateError
+from hepdata_adapters.common.config.config_file import load_config
+from hepdata_adapters.common.config.plain_yaml import read_yaml
+from hepdata_adapters.common.config.user_model import load_factory
+from hepdata_adapters.common.core.errors import (
+    ConfigError,
+    DataError,
+    FileError,
+    SpecsError,
+    StateError,
+)
+from hepdata_adapters.common.core.hashing import digest
+from hepdata_adapters.common.core.machine import check_processes
 from hepdata_adapters.common.expressions import parse
-from hepdata_adapters.common.factory import load_factory
-from hepdata_adapters.common.globs import Bound, matches
-from hepdata_adapters.common.hashing import digest
-from hepdata_adapters.common.machine import check_processes
-from hepdata_adapters.common.memory import buffer_of, check_memory
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.plain_yaml import read_yaml
-from hepdata_adapters.common.remote import expand
-from hepdata_adapters.common.remote_glob import _walk
-from hepdata_adapters.common.samples import describe, prepare
+from hepdata_adapters.common.files.globs import Bound, matches
+from hepdata_adapters.common.files.open import expand
+from hepdata_adapters.common.files.remote_globs import _walk
+from hepdata_adapters.common.inference.decode import write_root
 from hepdata_adapters.common.specs.compute import compute_specs
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.parallel import Workers
-from hepdata_adapters.common.stream import EventStream
-from hepdata_adapters.common.workers import BatchWorkers
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.stream.memory import buffer_of, check_memory
+from hepdata_adapters.common.stream.prepare import describe, prepare
+from hepdata_adapters.common.stream.worker_pool import BatchWorkers
 from hepdata_adapters.torch import RootIterableDataset
 from tests.samples import write_events
 
@@ -161,7 +167,7 @@ def long_event(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_event_of_a_million_values_is_told_before_the_memory_goes(long_event, monkeypatch):
     identity = {"seed": 1, "train": 0.9, "validation": 0.05, "test": 0.05}
     options = {"split": identity, "features": ["Jet_pt", "MET"]}
-    available = "hepdata_adapters.common.dataset.available_memory"
+    available = "hepdata_adapters.common.stream.dataset.available_memory"
     monkeypatch.setattr(available, lambda: 2**40)
     wide = prepare(str(long_event), {**options, "defaults": {"length": "max"}}, progress=False)
     buffer = buffer_of(wide.transform, wide.config.sampling, wide.specs)
@@ -184,12 +190,12 @@ def test_an_end_of_the_memory_in_a_pass_names_the_place_and_what_to_lower(tmp_pa
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("hepdata_adapters.common.source.Source.unit", fail)
+    monkeypatch.setattr("hepdata_adapters.common.files.source.Source.unit", fail)
     with EventStream(prepared, None) as stream:
         batches = Pass(10, shuffle=True, seed=0).batches(stream, None)
         with pytest.raises(DataError, match=r"memory ran out.*lower sampling.chunk_size.*a\.root"):
             next(batches)
-    monkeypatch.setattr("hepdata_adapters.common.source.Source.read", fail)
+    monkeypatch.setattr("hepdata_adapters.common.files.source.Source.read", fail)
     with pytest.raises(DataError, match=r"memory ran out.*a\.root, tree Events, entries 0 to 100"):
         compute_specs(prepared.config)
 

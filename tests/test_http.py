@@ -8,12 +8,12 @@ from email.utils import formatdate
 
 import pytest
 
-from hepdata_adapters.common import http
-from hepdata_adapters.common.config import Sample
-from hepdata_adapters.common.errors import FileError
-from hepdata_adapters.common.http import Patience
-from hepdata_adapters.common.manifest import FileInfo, build_manifest
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.config.dataset_config import Sample
+from hepdata_adapters.common.core.errors import FileError
+from hepdata_adapters.common.files import http
+from hepdata_adapters.common.files.http import Patience
+from hepdata_adapters.common.files.manifest import FileInfo, build_manifest
+from hepdata_adapters.common.files.source import Source
 from tests.samples import write_events
 from tests.servers import HttpServer
 

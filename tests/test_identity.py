@@ -14,14 +14,14 @@ import pytest
 import uproot
 from torch.utils.data import DataLoader
 
-from hepdata_adapters.common import http
-from hepdata_adapters.common.config import DatasetConfig, Sample
-from hepdata_adapters.common.content import Content
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, ReplacedError, SpecsError
-from hepdata_adapters.common.manifest import build_manifest, scan_file
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample
+from hepdata_adapters.common.core.errors import ConfigError, ReplacedError, SpecsError
+from hepdata_adapters.common.files import http
+from hepdata_adapters.common.files.content import Content
+from hepdata_adapters.common.files.manifest import build_manifest, scan_file
+from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.common.specs.compute import compute_specs
+from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.torch import RootIterableDataset
 from tests.servers import HttpServer, XrootdServer
 

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hepdata_adapters.common.columns import Columns, Jagged, offsets_from_lengths, take_all
-from hepdata_adapters.common.errors import BranchError, ConfigError, InvalidValueError
-from hepdata_adapters.common.feature_config import ImageAxis
+from hepdata_adapters.common.config.feature_config import ImageAxis
+from hepdata_adapters.common.core.columns import Columns, Jagged, offsets_from_lengths, take_all
+from hepdata_adapters.common.core.errors import BranchError, ConfigError, InvalidValueError
 from hepdata_adapters.common.transform.image import ImageBins, ImageTransform, image_edges
-from hepdata_adapters.tf import image as tf_image
-from hepdata_adapters.tf.expressions import Padded as TfPadded
-from hepdata_adapters.torch import image as torch_image
-from hepdata_adapters.torch.expressions import Padded
+from hepdata_adapters.tf.transform.event_transform import image as tf_image
+from hepdata_adapters.tf.transform.expressions import Padded as TfPadded
+from hepdata_adapters.torch.transform.event_transform import image as torch_image
+from hepdata_adapters.torch.transform.expressions import Padded
 from tests.conftest import EXAMPLES
 from tests.objects import good_rows, in_tf, in_torch, object_columns, padded
 

@@ -17,9 +17,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.samples import prepare
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.prepare import prepare
 from hepdata_adapters.torch import EventModule, RootDataModule, RootIterableDataset
 from tests.samples import write_events
 

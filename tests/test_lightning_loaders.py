@@ -16,11 +16,11 @@ import uproot
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.samples import prepare
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.prepare import prepare
 from hepdata_adapters.torch import EventModule, FeedForward, RootDataModule, RootIterableDataset
-from hepdata_adapters.torch.loader import RootLoader
+from hepdata_adapters.torch.data.loader import RootLoader
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),

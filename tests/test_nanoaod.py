@@ -11,13 +11,13 @@ import pytest
 import uproot
 import vector
 
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.events import columns_from_events, events_from_columns
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.source import Source
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.files.source import Source
+from hepdata_adapters.common.inference.raw_events import columns_from_events, events_from_columns
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
 
 NAME = "nanoAOD_2015_CMS_Open_Data_ttbar.root"
 ETA, PHI = np.linspace(-2.4, 2.4, 13), np.linspace(-np.pi, np.pi, 17)

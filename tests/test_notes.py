@@ -13,20 +13,20 @@ import yaml
 
 from hepdata_adapters import DatasetConfig, compute_specs
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.config_file import load_config
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import DataError
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.report import words
-from hepdata_adapters.common.samples import describe
+from hepdata_adapters.common.config.config_file import load_config
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import DataError
+from hepdata_adapters.common.report import text as words
 from hepdata_adapters.common.specs.diff import compare
 from hepdata_adapters.common.specs.identities import SAMPLE, SMALLEST, Identities
 from hepdata_adapters.common.specs.merge import merge_specs
 from hepdata_adapters.common.specs.parallel import Workers
 from hepdata_adapters.common.specs.separation import Drawn, area
 from hepdata_adapters.common.specs.update import update_specs
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.stream.prepare import describe
 from hepdata_adapters.torch import RootIterableDataset
 
 

@@ -26,18 +26,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.tth.model import model as tth_model
-from hepdata_adapters.common.columns import Column, Jagged, take_all
-from hepdata_adapters.common.dense import LENGTH, dense_inputs, input_names
-from hepdata_adapters.common.errors import ConfigError, DataError, EventError, MissingExtraError
-from hepdata_adapters.common.events import columns_from_events, events_from_columns
-from hepdata_adapters.common.inference import raw_events, scan_inputs
-from hepdata_adapters.common.transform.counts import SharedCount
+from hepdata_adapters.common.core.columns import Column, Jagged, take_all
+from hepdata_adapters.common.core.errors import (
+    ConfigError,
+    DataError,
+    EventError,
+    MissingExtraError,
+)
+from hepdata_adapters.common.files.count_rule import SharedCount
+from hepdata_adapters.common.files.preparation import Preparation, RawBranch
+from hepdata_adapters.common.inference.input_files import raw_events, scan_inputs
+from hepdata_adapters.common.inference.padded_inputs import LENGTH, dense_inputs, input_names
+from hepdata_adapters.common.inference.raw_events import columns_from_events, events_from_columns
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.preparation import Preparation, RawBranch
 from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
 from hepdata_adapters.torch import RootIterableDataset
-from hepdata_adapters.torch.module import Scorer
-from hepdata_adapters.torch.transform import EventTransform
+from hepdata_adapters.torch.training.event_module import Scorer
+from hepdata_adapters.torch.transform.event_transform import EventTransform
 from hepdata_serving import client
 from hepdata_serving.answers import answer_batch, predict_events
 from hepdata_serving.errors import ArchiveError, ExportError

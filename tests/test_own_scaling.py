@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.transform.functions import scaling_function
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.transform.scaling_functions import scaling_function
 from tests.samples import write_events
 
 pytest.importorskip("torch")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.plan import Plan, PlanFile, Shares
-from hepdata_adapters.common.shard import Shard
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.plan.plan import Plan, PlanFile, Shares
+from hepdata_adapters.common.plan.shard import Shard
 
 units = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 groups = st.lists(st.lists(units, min_size=1, max_size=3), min_size=1, max_size=6)

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.plan import Chunk, LazyPlanFile, Plan, PlanFile
+from hepdata_adapters.common.plan.plan import Chunk, LazyPlanFile, Plan, PlanFile
+from hepdata_adapters.common.stream.epoch import Pass
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (0, 1, 7, 97, 10007)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import uproot
 
-from hepdata_adapters.common.config import RunConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
-from hepdata_adapters.common.predict import Predicted, predict_local
-from hepdata_adapters.common.run import Run, output_names
-from hepdata_adapters.common.split import SPLITS
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.config.dataset_config import RunConfig
+from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.events.split import SPLITS
+from hepdata_adapters.common.runs.predict import Predicted, predict_local
+from hepdata_adapters.common.runs.run_folder import Run, output_names
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.event_stream import EventStream
 
 CUT = "pt > 0.5"
 

@@ -13,19 +13,19 @@ import uproot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.derive import scan
-from hepdata_adapters.common.errors import BranchError, ConfigError, InvalidValueError
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.stream import EventStream
-from hepdata_adapters.common.transform.preparation import (
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import BranchError, ConfigError, InvalidValueError
+from hepdata_adapters.common.files.derived_columns import scan
+from hepdata_adapters.common.files.preparation import (
     DerivedColumn,
     ObjectGroup,
     Preparation,
     RawBranch,
 )
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
 from tests.samples import event_arrays, write_events
 
 NUMBERS = st.one_of(

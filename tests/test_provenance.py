@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from hepdata_adapters.common.config import RunConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.manifest import scan_file
-from hepdata_adapters.common.provenance import git_state
-from hepdata_adapters.torch.run import load_run
-from hepdata_adapters.torch.train import fit
+from hepdata_adapters.common.config.dataset_config import RunConfig
+from hepdata_adapters.common.files.manifest import scan_file
+from hepdata_adapters.common.runs.provenance import git_state
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.torch.training.run_folder import load_run
+from hepdata_adapters.torch.training.train import fit
 from hepdata_serving.from_run import export_run
 from tests.samples import write_events
 

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.columns import Columns, Jagged
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.core.columns import Columns, Jagged
+from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.transform.ragged import RaggedTransform
-from hepdata_adapters.tf.ragged import to_ragged
-from hepdata_adapters.torch.ragged import cu_seqlens, to_nested
+from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.tf.data.ragged import to_ragged
+from hepdata_adapters.torch.data.ragged import cu_seqlens, to_nested
 
 
 def feature(branch: str, dtype: str, **options: Any) -> FeatureTransform:

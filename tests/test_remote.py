@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 import uproot
 
-from hepdata_adapters.common import http, remote
-from hepdata_adapters.common.columns import Columns, Jagged
-from hepdata_adapters.common.config import Sample
-from hepdata_adapters.common.errors import FileError, TreeError
-from hepdata_adapters.common.manifest import Manifest, build_manifest
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.config.dataset_config import Sample
+from hepdata_adapters.common.core.columns import Columns, Jagged
+from hepdata_adapters.common.core.errors import FileError, TreeError
+from hepdata_adapters.common.files import http
+from hepdata_adapters.common.files import open as remote
+from hepdata_adapters.common.files.manifest import Manifest, build_manifest
+from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.torch import RootIterableDataset
 from tests.samples import TYPES, write_events
 from tests.servers import HttpServer, XrootdServer
@@ -298,10 +299,10 @@ class TestLostServer:
 
 KILLED = """
 import os, signal, sys, time
-from hepdata_adapters.common.config import Sample
-from hepdata_adapters.common.errors import FileError
-from hepdata_adapters.common.manifest import build_manifest
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.config.dataset_config import Sample
+from hepdata_adapters.common.core.errors import FileError
+from hepdata_adapters.common.files.manifest import build_manifest
+from hepdata_adapters.common.files.source import Source
 
 url, pid = sys.argv[1:]
 file = build_manifest([Sample(files=[url], label=1)]).files[0]
@@ -321,10 +322,10 @@ with Source(["MET", "Jet_pt"]) as source:
 
 FROZEN = """
 import os, signal, sys, time
-from hepdata_adapters.common.config import Sample
-from hepdata_adapters.common.errors import FileError
-from hepdata_adapters.common.manifest import build_manifest
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.config.dataset_config import Sample
+from hepdata_adapters.common.core.errors import FileError
+from hepdata_adapters.common.files.manifest import build_manifest
+from hepdata_adapters.common.files.source import Source
 
 url, pid = sys.argv[1:]
 file = build_manifest([Sample(files=[url], label=1)]).files[0]
@@ -426,9 +427,9 @@ print(sum(len(batch["x"]) for batch in dataset))
 
 FORKS = """
 import os, signal, sys, threading
-from hepdata_adapters.common.config import Sample
-from hepdata_adapters.common.manifest import build_manifest
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.config.dataset_config import Sample
+from hepdata_adapters.common.files.manifest import build_manifest
+from hepdata_adapters.common.files.source import Source
 
 file = build_manifest([Sample(files=[sys.argv[1]], label=1)]).files[0]
 

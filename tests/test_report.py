@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.config import RunConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, MissingExtraError
-from hepdata_adapters.common.passes import Pass
+from hepdata_adapters.common.config.dataset_config import RunConfig
+from hepdata_adapters.common.core.errors import ConfigError, MissingExtraError
+from hepdata_adapters.common.files.schema import Branch
 from hepdata_adapters.common.report import report
 from hepdata_adapters.common.report.binning import raw_binning, scaled_binning
 from hepdata_adapters.common.report.collect import Collected, collect
@@ -27,10 +26,11 @@ from hepdata_adapters.common.report.html import element
 from hepdata_adapters.common.report.html import text as html_text
 from hepdata_adapters.common.report.reading import BLOCK, shares, training_blocks
 from hepdata_adapters.common.report.sections import correlation_section
-from hepdata_adapters.common.schema import Branch
 from hepdata_adapters.common.specs.statistics import summarize
-from hepdata_adapters.common.stream import EventStream
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from tests.conftest import EXAMPLES
 from tests.samples import write_events
 

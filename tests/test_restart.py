@@ -18,8 +18,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.samples import prepare
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.prepare import prepare
 from hepdata_adapters.torch import EventModule, RootDataModule
 from tests.samples import write_events
 

@@ -13,12 +13,12 @@ import lightning
 import pytest
 import torch
 
-from hepdata_adapters.common.cursor import Cursor
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, StateError
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.samples import prepare
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.core.errors import ConfigError, StateError
+from hepdata_adapters.common.plan.cursor import Cursor
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.stream.prepare import prepare
 from hepdata_adapters.torch import EventModule, FeedForward, RootDataModule, RootIterableDataset
 from tests.samples import write_events
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import uproot
 
-from hepdata_adapters.common.errors import FileError
-from hepdata_adapters.common.manifest import scan_file
-from hepdata_adapters.common.remote import reading
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.core.errors import FileError
+from hepdata_adapters.common.files.manifest import scan_file
+from hepdata_adapters.common.files.open import reading
+from hepdata_adapters.common.files.source import Source
 
 LEAVES = Path(__file__).parent / "data" / "leaves.root"
 

@@ -13,8 +13,8 @@ import uproot
 from torch.utils.data import DataLoader
 
 from hepdata_adapters import DatasetConfig, Sample
-from hepdata_adapters.common.config import Sampling
-from hepdata_adapters.common.errors import ConfigError, DataError
+from hepdata_adapters.common.config.dataset_config import Sampling
+from hepdata_adapters.common.core.errors import ConfigError, DataError
 from hepdata_adapters.torch import RootIterableDataset
 
 SIZES = {0: 4000, 1: 600, 2: 1500}
@@ -183,7 +183,7 @@ def test_other_splits_keep_their_composition(files):
 @pytest.mark.parametrize("sampling", [{"balance": "weights"}, {"resample": True}])
 def test_the_counts_are_made_once(files, sampling, monkeypatch):
     first = epoch_of(dataset_of(files, sampling=sampling))
-    monkeypatch.setattr("hepdata_adapters.common.counting.count", None)
+    monkeypatch.setattr("hepdata_adapters.common.events.class_counts.count", None)
     second = epoch_of(dataset_of(files, sampling=sampling))
     np.testing.assert_array_equal(first["weight"], second["weight"])
 

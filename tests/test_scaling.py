@@ -16,28 +16,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hepdata_adapters.common.columns import Column, Jagged
-from hepdata_adapters.common.dense import dense_inputs
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
-from hepdata_adapters.common.feature_config import ConstantScaling, FunctionScaling, Scaling
-from hepdata_adapters.common.features import ResolvedFeature
-from hepdata_adapters.common.schema import Branch
+from hepdata_adapters.common.config.feature_config import ConstantScaling, FunctionScaling, Scaling
+from hepdata_adapters.common.core.columns import Column, Jagged
+from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.events.layout import ResolvedFeature
+from hepdata_adapters.common.files.schema import Branch
+from hepdata_adapters.common.inference.padded_inputs import dense_inputs
 from hepdata_adapters.common.specs.statistics import summarize
-from hepdata_adapters.common.transform.build import feature_transform, notes
-from hepdata_adapters.common.transform.feature import FeatureTransform
-from hepdata_adapters.common.transform.functions import (
+from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling_functions import (
     Asinh,
     Log1p,
     Quantile,
     Registered,
     scaling_function,
 )
-from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.scaling_parameters import feature_transform, notes
 from hepdata_adapters.common.transform.vector import VectorTransform
-from hepdata_adapters.tf.scaling import encode
-from hepdata_adapters.tf.transform import EventTransform as EventLayer
-from hepdata_adapters.torch.scaling import Encoding
-from hepdata_adapters.torch.transform import EventTransform as EventModule
+from hepdata_adapters.tf.transform.event_transform import EventTransform as EventLayer
+from hepdata_adapters.tf.transform.scaling import encode
+from hepdata_adapters.torch.transform.event_transform import EventTransform as EventModule
+from hepdata_adapters.torch.transform.scaling import Encoding
 
 
 @scaling_function("test_cube_root", inverse=lambda xp, values: values**3)
@@ -264,7 +264,7 @@ def test_only_scalings_with_an_inverse_are_turned_around():
 def test_a_function_of_a_file_is_registered_by_its_import(tmp_path: Path):
     file = tmp_path / "halves.py"
     file.write_text(
-        "from hepdata_adapters.common.transform.functions import scaling_function\n"
+        "from hepdata_adapters.common.transform.scaling_functions import scaling_function\n"
         "@scaling_function('test_half', inverse=lambda xp, values: values * 2)\n"
         "def half(xp, values):\n    return values / 2\n"
         "def third(xp, values):\n    return values / 3\n"
@@ -288,7 +288,7 @@ def test_a_transform_of_an_unknown_function_says_what_to_import():
         function=Registered(name="test_cube_root"),
     ).model_dump_json()
     program = (
-        "import sys; from hepdata_adapters.common.transform.feature import FeatureTransform\n"
+        "import sys; from hepdata_adapters.common.transform.scaling import FeatureTransform\n"
         "FeatureTransform.model_validate_json(sys.argv[1])"
     )
     done = subprocess.run(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hepdata_adapters.common import script
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.stream.event_stream import main_script as script
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """

@@ -13,8 +13,8 @@ import uproot
 from torch.utils.data import DataLoader
 
 from hepdata_adapters import DatasetConfig, Sample, compute_specs
-from hepdata_adapters.common.config import Split
-from hepdata_adapters.common.errors import BranchError, ConfigError, SpecsError
+from hepdata_adapters.common.config.dataset_config import Split
+from hepdata_adapters.common.core.errors import BranchError, ConfigError, SpecsError
 from hepdata_adapters.torch import RootIterableDataset
 from tests.samples import write_events
 

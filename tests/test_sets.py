@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hepdata_adapters.common.columns import Columns, Jagged, take_all
-from hepdata_adapters.common.errors import BranchError, ConfigError, InvalidValueError
-from hepdata_adapters.common.transform.feature import FeatureTransform
-from hepdata_adapters.common.transform.functions import Log
+from hepdata_adapters.common.core.columns import Columns, Jagged, take_all
+from hepdata_adapters.common.core.errors import BranchError, ConfigError, InvalidValueError
+from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling_functions import Log
 from hepdata_adapters.common.transform.sets import SetTransform
-from hepdata_adapters.tf.expressions import Padded as TfPadded
-from hepdata_adapters.tf.sets import padded_set
-from hepdata_adapters.torch.expressions import Padded
-from hepdata_adapters.torch.sets import SetModule
+from hepdata_adapters.tf.transform.expressions import Padded as TfPadded
+from hepdata_adapters.tf.transform.sets import padded_set
+from hepdata_adapters.torch.transform.expressions import Padded
+from hepdata_adapters.torch.transform.sets import SetModule
 from tests.conftest import EXAMPLES
 from tests.objects import good_rows, in_tf, in_torch, object_columns, padded
 

@@ -12,17 +12,17 @@ import pytest
 import torch
 import uproot
 
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.config import Sample
-from hepdata_adapters.common.dense import dense_inputs
-from hepdata_adapters.common.derive import common_preparation
-from hepdata_adapters.common.errors import InvalidValueError
-from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.manifest import build_manifest
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.config.dataset_config import Sample
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import InvalidValueError
+from hepdata_adapters.common.files.derived_columns import common_preparation
+from hepdata_adapters.common.files.manifest import build_manifest
+from hepdata_adapters.common.inference.padded_inputs import dense_inputs
+from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
-from hepdata_adapters.torch.transform import EventTransform
+from hepdata_adapters.torch.transform.event_transform import EventTransform
 from hepdata_serving.answers import Score, answer_batch
 from tests.conftest import EXAMPLES
 
@@ -128,7 +128,7 @@ def test_torch_and_onnx_mark_impossible_events(transform: Transform) -> None:
 
 def test_tensorflow_refuses_impossible_events(transform: Transform) -> None:
     tf = pytest.importorskip("tensorflow")
-    from hepdata_adapters.tf.transform import EventTransform as Layer
+    from hepdata_adapters.tf.transform.event_transform import EventTransform as Layer
 
     layer = Layer(transform)
     good = [event for number, event in enumerate(EVENTS) if number not in REASONS]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hepdata_adapters.common.plan import Plan, PlanFile
-from hepdata_adapters.common.shuffle_quality import class_spread, neighbour_distance, unit_reads
+from hepdata_adapters.common.plan.plan import Plan, PlanFile
+from hepdata_adapters.common.plan.shuffle_quality import (
+    class_spread,
+    neighbour_distance,
+    unit_reads,
+)
 
 EVENTS, BATCH = 20_000, 200
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hepdata_adapters import DatasetConfig, Sample, Specs, compute_specs
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import DataError, SpecsError
-from hepdata_adapters.common.schema import Branch
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import DataError, SpecsError
+from hepdata_adapters.common.files.schema import Branch
 from hepdata_adapters.common.specs.compute import specs_of
 from hepdata_adapters.common.specs.model import Binding
 from hepdata_adapters.common.specs.statistics import summarize
+from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.torch import RootIterableDataset
 from tests.samples import write_events
 
@@ -207,16 +207,18 @@ def test_an_empty_training_split_is_an_error(three_files):
 
 
 def test_units_of_a_file_do_not_change_the_statistics(three_files, monkeypatch):
-    from hepdata_adapters.common.features import resolve
-    from hepdata_adapters.common.manifest import build_manifest
+    from hepdata_adapters.common.events.layout import resolve
+    from hepdata_adapters.common.files.manifest import build_manifest
 
     config = config_of(three_files[0])
     found = []
     for limits in ((1, 100), (2048, 16384)):
-        monkeypatch.setattr("hepdata_adapters.common.manifest.UNIT_ENTRIES", limits)
+        monkeypatch.setattr("hepdata_adapters.common.files.manifest.UNIT_ENTRIES", limits)
         manifest = build_manifest(config.samples)
         monkeypatch.setattr(
-            "hepdata_adapters.common.manifest.unit_bounds.__defaults__", (limits,), raising=False
+            "hepdata_adapters.common.files.manifest.unit_bounds.__defaults__",
+            (limits,),
+            raising=False,
         )
         manifest = build_manifest(config.samples)
         found.append(specs_of(config, manifest, resolve(config, manifest)))

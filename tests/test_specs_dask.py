@@ -11,7 +11,7 @@ import pytest
 import uproot
 
 from hepdata_adapters import DatasetConfig, Sample, compute_specs
-from hepdata_adapters.common.errors import DataError, MissingExtraError, WorkerError
+from hepdata_adapters.common.core.errors import DataError, MissingExtraError, WorkerError
 from hepdata_adapters.common.specs import parallel
 from tests.samples import write_events
 

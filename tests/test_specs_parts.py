@@ -23,12 +23,11 @@ from typer.main import get_command
 
 from hepdata_adapters import DatasetConfig, Sample, Specs, compute_specs
 from hepdata_adapters.cli.specs import specs_app
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.derive import scan
-from hepdata_adapters.common.errors import ConfigError, DataError, SpecsError, WorkerError
-from hepdata_adapters.common.features import resolve
-from hepdata_adapters.common.schema import Branch
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import ConfigError, DataError, SpecsError, WorkerError
+from hepdata_adapters.common.events.layout import resolve
+from hepdata_adapters.common.files.derived_columns import scan
+from hepdata_adapters.common.files.schema import Branch
 from hepdata_adapters.common.specs import parallel
 from hepdata_adapters.common.specs.compute import specs_of
 from hepdata_adapters.common.specs.diff import (
@@ -44,6 +43,7 @@ from hepdata_adapters.common.specs.parallel import Workers, answer
 from hepdata_adapters.common.specs.parts import joined, parts_of, summary_of
 from hepdata_adapters.common.specs.statistics import BranchStatistics, summarize
 from hepdata_adapters.common.specs.update import update_specs
+from hepdata_adapters.common.stream.dataset import Dataset
 from tests.samples import write_events
 
 FLAT = Branch("x", "flat", "float64")
@@ -76,7 +76,7 @@ def classes_of(signal_files: list[Path], background: list[Path], **options) -> D
 
 def small_units(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
     """Cut files into many units, as large files are."""
-    bounds = "hepdata_adapters.common.manifest.unit_bounds.__defaults__"
+    bounds = "hepdata_adapters.common.files.manifest.unit_bounds.__defaults__"
     monkeypatch.setattr(bounds, ((1, entries),))
 
 
@@ -355,7 +355,7 @@ def test_what_is_gone_or_changed_needs_a_new_pass(seven):
 
 def training_values(config: DatasetConfig, name: str) -> list[tuple[np.ndarray, np.ndarray, int]]:
     """Values, weight of each value, and label, of the training events of each file."""
-    from hepdata_adapters.common.split import split_codes
+    from hepdata_adapters.common.events.split import split_codes
 
     manifest = scan(config)
     layout = resolve(config, manifest)

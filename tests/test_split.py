@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hepdata_adapters import DatasetConfig, Sample, compute_specs
-from hepdata_adapters.common.config import Split
-from hepdata_adapters.common.config_file import load_config
-from hepdata_adapters.common.content import Content
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import (
+from hepdata_adapters.common.config.config_file import load_config
+from hepdata_adapters.common.config.dataset_config import Split
+from hepdata_adapters.common.core.errors import (
     BranchError,
     ConfigError,
     DataError,
     InvalidValueError,
     SpecsError,
 )
-from hepdata_adapters.common.features import resolve
-from hepdata_adapters.common.manifest import FileInfo, build_manifest
-from hepdata_adapters.common.split import IDENTITY, SPLITS, split_codes, split_of_file
+from hepdata_adapters.common.events.layout import resolve
+from hepdata_adapters.common.events.split import IDENTITY, SPLITS, split_codes, split_of_file
+from hepdata_adapters.common.files.content import Content
+from hepdata_adapters.common.files.manifest import FileInfo, build_manifest
+from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.torch import RootIterableDataset
 
 SIZES = (300, 20, 180)
@@ -174,7 +174,9 @@ def test_the_split_by_file_and_entry_survives_all_but_merging(tmp_path, monkeypa
         new.write_bytes(old.read_bytes())
     assert assigned(renamed[::-1], split) == before
     assert assigned(files, split, sampling={"chunk_size": 7}) == before
-    monkeypatch.setattr("hepdata_adapters.common.manifest.unit_bounds.__defaults__", ((1, 50),))
+    monkeypatch.setattr(
+        "hepdata_adapters.common.files.manifest.unit_bounds.__defaults__", ((1, 50),)
+    )
     assert len(build_manifest(config_of(files, split).samples).files[0].units) > 4
     assert assigned(files, split) == before
     joined = {name: np.concatenate([part[name] for part in bare]) for name in bare[0]}

@@ -22,7 +22,7 @@ import uproot
 from torch.utils.data import DataLoader
 
 from hepdata_adapters import DatasetConfig, Sample
-from hepdata_adapters.common.errors import ConfigError, SpecsError
+from hepdata_adapters.common.core.errors import ConfigError, SpecsError
 from hepdata_adapters.tf import RootSource, root_dataset
 from hepdata_adapters.torch import RootIterableDataset
 from tests.conftest import EXAMPLES
@@ -59,7 +59,7 @@ def children() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children(recursive=True)
-        if "hepdata_adapters.common.worker" in " ".join(child.cmdline())
+        if "hepdata_adapters.common.stream.worker_process" in " ".join(child.cmdline())
     ]
 
 
@@ -251,7 +251,7 @@ def test_a_ragged_group_of_unequal_lengths_is_an_error(tmp_path):
 def test_bad_input(three_files, arguments, message):
     with pytest.raises(Exception, match=message) as caught:
         tf_dataset(three_files, **arguments)
-    assert type(caught.value).__module__ == "hepdata_adapters.common.errors"
+    assert type(caught.value).__module__ == "hepdata_adapters.common.core.errors"
 
 
 def test_tuples_need_labels(three_files):

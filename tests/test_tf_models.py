@@ -12,16 +12,16 @@ import torch  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from hepdata_adapters.common.errors import ConfigError  # noqa: E402
-from hepdata_adapters.common.training_config import ModelConfig  # noqa: E402
-from hepdata_adapters.tf.losses import EventLoss  # noqa: E402
-from hepdata_adapters.tf.models import (  # noqa: E402
+from hepdata_adapters.common.config.training_config import ModelConfig  # noqa: E402
+from hepdata_adapters.common.core.errors import ConfigError  # noqa: E402
+from hepdata_adapters.tf.training.losses import EventLoss  # noqa: E402
+from hepdata_adapters.tf.training.models import (  # noqa: E402
     build_model,
     build_scorer,
     feed_forward,
     gives_probabilities,
 )
-from hepdata_adapters.torch.module import activate, weighted_loss  # noqa: E402
+from hepdata_adapters.torch.training.event_module import activate, weighted_loss  # noqa: E402
 
 TASKS = ["binary", "multiclass", "regression"]
 

@@ -14,17 +14,17 @@ tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
 
 from hepdata_adapters.cli.main import main  # noqa: E402
-from hepdata_adapters.common.columns import take_all  # noqa: E402
-from hepdata_adapters.common.errors import ConfigError  # noqa: E402
-from hepdata_adapters.common.events import columns_from_events  # noqa: E402
-from hepdata_adapters.common.transform.functions import scaling_function  # noqa: E402
+from hepdata_adapters.common.core.columns import take_all  # noqa: E402
+from hepdata_adapters.common.core.errors import ConfigError  # noqa: E402
+from hepdata_adapters.common.inference.raw_events import columns_from_events  # noqa: E402
 from hepdata_adapters.common.transform.pipeline import Transform  # noqa: E402
 from hepdata_adapters.common.transform.ragged import RaggedTransform  # noqa: E402
+from hepdata_adapters.common.transform.scaling_functions import scaling_function  # noqa: E402
 from hepdata_adapters.common.transform.vector import VectorTransform  # noqa: E402
 from hepdata_adapters.tf import root_dataset  # noqa: E402
-from hepdata_adapters.tf.ragged import to_ragged  # noqa: E402
-from hepdata_adapters.tf.run import load_run  # noqa: E402
-from hepdata_adapters.tf.transform import EventTransform, input_signature  # noqa: E402
+from hepdata_adapters.tf.data.ragged import to_ragged  # noqa: E402
+from hepdata_adapters.tf.training.run_folder import load_run  # noqa: E402
+from hepdata_adapters.tf.transform.event_transform import EventTransform, input_signature  # noqa: E402
 from hepdata_serving.answers import predict_events  # noqa: E402
 from hepdata_serving.from_run import export_run  # noqa: E402
 from hepdata_serving.tfserving import client  # noqa: E402

@@ -16,8 +16,8 @@ keras = pytest.importorskip("keras", reason="TensorFlow is not installed")
 
 from hepdata_adapters.cli.frameworks import load_run  # noqa: E402
 from hepdata_adapters.cli.main import main  # noqa: E402
-from hepdata_adapters.common.errors import ConfigError  # noqa: E402
-from hepdata_adapters.common.source import Source  # noqa: E402
+from hepdata_adapters.common.core.errors import ConfigError  # noqa: E402
+from hepdata_adapters.common.files.source import Source  # noqa: E402
 from tests.samples import write_events  # noqa: E402
 
 SPLITS = ("train", "validation", "test")
@@ -61,7 +61,7 @@ def copied(trained: Path, tmp_path: Path) -> Path:
 
 
 def raw_columns(path: Path, run: Any) -> Any:
-    from hepdata_adapters.common.inference import scan_inputs
+    from hepdata_adapters.common.inference.input_files import scan_inputs
 
     file = scan_inputs([str(path)], run.transform).files[0]
     with Source([branch.name for branch in run.transform.branches]) as source:
@@ -162,7 +162,7 @@ def test_a_fault_in_the_data_is_told_in_its_own_words(tmp_path, capsys):
 
 
 def test_a_run_of_the_other_framework_is_told(trained):
-    from hepdata_adapters.torch.run import load_run as load_torch
+    from hepdata_adapters.torch.training.run_folder import load_run as load_torch
 
     with pytest.raises(ConfigError, match="was trained with framework 'tf', not 'torch'"):
         load_torch(trained / "run")

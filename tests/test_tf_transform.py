@@ -14,12 +14,12 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.columns import Column, Jagged
-from hepdata_adapters.common.dense import LENGTH, dense_inputs, input_names
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.core.columns import Column, Jagged
+from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.inference.padded_inputs import LENGTH, dense_inputs, input_names
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
-from hepdata_adapters.tf.transform import EventTransform, input_signature
+from hepdata_adapters.tf.transform.event_transform import EventTransform, input_signature
 from tests.samples import write_events
 
 DTYPES = [

@@ -32,11 +32,11 @@ from tensorflow_serving.apis.model_service_pb2_grpc import (
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from hepdata_adapters.common.dense import LENGTH, dense_inputs
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.inference.padded_inputs import LENGTH, dense_inputs
+from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.errors import ArchiveError, ExportError, ServerError
 from hepdata_serving.tfserving.export import predict_raw

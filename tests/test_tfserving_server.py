@@ -46,12 +46,12 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from hepdata_adapters.common.dense import dense_inputs
-from hepdata_adapters.common.errors import ConfigError, DataError, EventError
-from hepdata_adapters.common.events import columns_from_events, events_from_columns
-from hepdata_adapters.common.inference import raw_events, scan_inputs
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.core.errors import ConfigError, DataError, EventError
+from hepdata_adapters.common.inference.input_files import raw_events, scan_inputs
+from hepdata_adapters.common.inference.padded_inputs import dense_inputs
+from hepdata_adapters.common.inference.raw_events import columns_from_events, events_from_columns
 from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.errors import ArchiveError, ServerError
 from hepdata_serving.integrity import folder_sums

@@ -18,23 +18,23 @@ import yaml
 from hypothesis import given, settings
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.columns import Jagged, take_all
-from hepdata_adapters.common.dense import LENGTH, dense_inputs
-from hepdata_adapters.common.errors import ConfigError, EventError
-from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.functions import scaling_function
-from hepdata_adapters.common.transform.image import ImageBins, ImageTransform
-from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.preparation import (
+from hepdata_adapters.common.core.columns import Jagged, take_all
+from hepdata_adapters.common.core.errors import ConfigError, EventError
+from hepdata_adapters.common.files.preparation import (
     ObjectGroup,
     Preparation,
     RawBranch,
 )
+from hepdata_adapters.common.inference.padded_inputs import LENGTH, dense_inputs
+from hepdata_adapters.common.inference.raw_events import columns_from_events
+from hepdata_adapters.common.transform.image import ImageBins, ImageTransform
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.ragged import RaggedTransform
+from hepdata_adapters.common.transform.scaling_functions import scaling_function
 from hepdata_adapters.common.transform.vector import VectorTransform
-from hepdata_adapters.torch.expressions import Padded
-from hepdata_adapters.torch.preparation import EventPreparation
-from hepdata_adapters.torch.transform import EventTransform
+from hepdata_adapters.torch.transform.event_transform import EventTransform
+from hepdata_adapters.torch.transform.expressions import Padded
+from hepdata_adapters.torch.transform.preparation import EventPreparation
 from hepdata_serving.answers import predict_events
 from hepdata_serving.errors import ExportError
 from hepdata_serving.onnx.export import export_onnx
@@ -301,7 +301,7 @@ def test_a_graph_holds_the_users_function(own_function: Path) -> None:
         "import sys; from hepdata_serving.onnx.runtime import OnnxModel\n"
         "model = OnnxModel(sys.argv[1])\n"
         "assert model.predict([{'MET': -25, 'HT': 5}]) == [[-1.5, 1.0]]\n"
-        "from hepdata_adapters.common.errors import EventError\n"
+        "from hepdata_adapters.common.core.errors import EventError\n"
         "for event in ({'MET': 1, 'HT': None}, {'MET': 1}):\n"
         "    try: model.predict([{'MET': 1, 'HT': 5}, event])\n"
         "    except EventError as error: print(error)\n"

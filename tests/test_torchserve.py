@@ -24,7 +24,7 @@ import psutil
 import pytest
 import requests
 
-from hepdata_adapters.common.errors import ConfigError, EventError
+from hepdata_adapters.common.core.errors import ConfigError, EventError
 from hepdata_serving import client
 from hepdata_serving.archive import zip_bytes
 from hepdata_serving.errors import ServerError

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving import client
 from hepdata_serving.errors import ArchiveError, ServerError
 from hepdata_serving.testing import example_events, export_example

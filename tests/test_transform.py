@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
-from hepdata_adapters.common.events import columns_from_events, events_from_columns
-from hepdata_adapters.common.ledger import Ledger
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.core.ledger import Ledger
+from hepdata_adapters.common.inference.raw_events import columns_from_events, events_from_columns
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.vector import FeatureTransform, Vectors, VectorTransform
 

@@ -16,8 +16,8 @@ import uproot
 from torch.utils.data import DataLoader
 
 from hepdata_adapters import DatasetConfig, Sample
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, DataError, StateError
+from hepdata_adapters.common.core.errors import ConfigError, DataError, StateError
+from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.torch import RootIterableDataset
 
 SIZES = (0, 1, 7, 97)

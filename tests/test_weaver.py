@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.config import RunConfig
-from hepdata_adapters.common.config_file import load_config
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.config.config_file import load_config
+from hepdata_adapters.common.config.dataset_config import RunConfig
+from hepdata_adapters.common.config.plain_yaml import read_yaml
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import ConfigError, HepDataError
 from hepdata_adapters.common.expressions import parse
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.plain_yaml import read_yaml
-from hepdata_adapters.common.stream import EventStream
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
 from hepdata_adapters.common.weaver import PLACEHOLDER, Conversion, convert
 from hepdata_adapters.common.weaver.syntax import UntranslatableError
 from hepdata_adapters.common.weaver.translation import translate

@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
-from hepdata_adapters.common.errors import WorkerError
-from hepdata_adapters.common.ledger import SharedLedger
+from hepdata_adapters.common.core.errors import WorkerError
+from hepdata_adapters.common.core.ledger import SharedLedger
 from hepdata_adapters.torch import RootIterableDataset, RootLoader
 from tests.samples import write_events
 

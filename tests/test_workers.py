@@ -16,14 +16,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError, WorkerError
-from hepdata_adapters.common.exchange import ALIGNMENT, Copies, Field, Slots, batch_fields
-from hepdata_adapters.common.ledger import SharedLedger
-from hepdata_adapters.common.passes import Pass
-from hepdata_adapters.common.samples import prepare
-from hepdata_adapters.common.stream import EventStream
-from hepdata_adapters.common.workers import BatchWorkers
+from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError, WorkerError
+from hepdata_adapters.common.core.ledger import SharedLedger
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.stream.prepare import prepare
+from hepdata_adapters.common.stream.shared_batches import (
+    ALIGNMENT,
+    Copies,
+    Field,
+    Slots,
+    batch_fields,
+)
+from hepdata_adapters.common.stream.worker_pool import BatchWorkers
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMORY = "/memfd:hepdata-batches"
@@ -193,8 +199,8 @@ def test_a_batch_that_is_too_large_for_the_slots(dataset):
 # without `if __name__ == "__main__"`, which workers of multiprocessing would need
 SCRIPT = """
 import sys
-from hepdata_adapters.common.samples import prepare
-from hepdata_adapters.common.workers import BatchWorkers, Pass
+from hepdata_adapters.common.stream.prepare import prepare
+from hepdata_adapters.common.stream.worker_pool import BatchWorkers, Pass
 dataset = prepare(sys.argv[1], {"features": ["MET"]}, progress=False)
 pool = BatchWorkers(dataset, None, batch_size=10, workers=2)
 batches = pool.batches(Pass(10, shuffle=True, seed=0, epoch=0))

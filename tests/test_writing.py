@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from hepdata_adapters.cli.main import main
-from hepdata_adapters.common import writing
-from hepdata_adapters.common.errors import FileError
-from hepdata_adapters.common.ledger import NOWHERE, Ledger, SharedLedger
-from hepdata_adapters.common.samples import prepare
-from hepdata_adapters.common.scores import ScoreWriter
+from hepdata_adapters.common.core import writing
+from hepdata_adapters.common.core.errors import FileError
+from hepdata_adapters.common.core.ledger import NOWHERE, Ledger, SharedLedger
+from hepdata_adapters.common.core.writing import check_writable, whole_file, write_whole
+from hepdata_adapters.common.inference.score_writer import ScoreWriter
 from hepdata_adapters.common.specs.compute import cache_folder
-from hepdata_adapters.common.writing import check_writable, whole_file, write_whole
+from hepdata_adapters.common.stream.prepare import prepare
 from tests.samples import write_events
 
 MS_RDONLY, MS_REMOUNT = 1, 32
@@ -142,7 +142,7 @@ def test_what_must_be_written_fails_before_the_work(command, config, file, capsy
     def read(*_: object) -> None:
         raise AssertionError("data were read")
 
-    monkeypatch.setattr("hepdata_adapters.common.source.Source.read", read)
+    monkeypatch.setattr("hepdata_adapters.common.files.source.Source.read", read)
     words = [word.replace("CONFIG", str(config)).replace("FILE", str(file)) for word in command]
     assert main(words) == 1
     assert "a file is in the place of a folder: name another place" in capsys.readouterr().err

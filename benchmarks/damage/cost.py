@@ -8,7 +8,8 @@ from unittest.mock import patch
 
 from benchmarks.damage.files import write
 from benchmarks.damage.flips import read_all
-from hepdata_adapters.common import branches, schema
+from hepdata_adapters.common.files import read as branches
+from hepdata_adapters.common.files import schema
 
 LEVELS = ("none", "size", "checksum")
 UNCHECKED = "without checks of pages and baskets"

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 
 from benchmarks.damage.files import write
-from hepdata_adapters.common.errors import HepDataError
+from hepdata_adapters.common.core.errors import HepDataError
 from hepdata_adapters.torch import RootIterableDataset
 
 _CONSUMER = """

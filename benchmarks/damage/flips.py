@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.damage.files import TREE
-from hepdata_adapters.common.columns import Columns, Jagged
-from hepdata_adapters.common.config import DatasetConfig, Sample
-from hepdata_adapters.common.derive import scan
-from hepdata_adapters.common.errors import HepDataError
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample
+from hepdata_adapters.common.core.columns import Columns, Jagged
+from hepdata_adapters.common.core.errors import HepDataError
+from hepdata_adapters.common.files.derived_columns import scan
+from hepdata_adapters.common.files.source import Source
 
 OUTCOMES = ("silent", "error", "unharmed", "foreign", "hang")
 SECONDS = 10

@@ -27,9 +27,9 @@ def convert(
 
     What has no equivalent is listed: on stderr, and in comments at the top of the config.
     """
-    from hepdata_adapters.common.config_file import read_document
+    from hepdata_adapters.common.config.config_file import read_document
+    from hepdata_adapters.common.core.writing import write_whole
     from hepdata_adapters.common.weaver import convert as converted
-    from hepdata_adapters.common.writing import write_whole
 
     folder = out.parent if out else Path()
     found = converted(read_document(config), _samples(files, folder), str(config))
@@ -46,7 +46,7 @@ def _samples(given: list[str], folder: Path) -> dict[str, list[str]]:
     """The globs of each sample, relative ones as seen from the folder of the config."""
     import os
 
-    from hepdata_adapters.common.errors import ConfigError
+    from hepdata_adapters.common.core.errors import ConfigError
 
     samples: dict[str, list[str]] = {}
     for option in given:

@@ -40,7 +40,7 @@ def export(
 
     The archive holds weights, transform and golden events.
     """
-    from hepdata_adapters.common.writing import check_folder
+    from hepdata_adapters.common.core.writing import check_folder
     from hepdata_serving.from_run import export_run
 
     kind = format or _native(run, user_code=not no_user_code)
@@ -67,7 +67,7 @@ def _tell_canary(folder: Path, format: Format, name: str) -> None:  # noqa: A002
 
 def _native(run: Path, *, user_code: bool) -> Format:
     """What serves the framework of a run."""
-    from hepdata_adapters.common.run import framework_of
+    from hepdata_adapters.common.runs.run_folder import framework_of
 
     framework = framework_of(run, user_code=user_code)
     return Format.tfserving if framework == "tf" else Format.torchserve

@@ -11,7 +11,7 @@ import typer
 
 from hepdata_adapters.cli import frameworks
 from hepdata_adapters.cli.arguments import NoUserCode, Set
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 
 
 class FrameworkName(StrEnum):
@@ -61,7 +61,7 @@ def fit(
         return
     if not config:
         raise ConfigError("a config is missing: fit CONFIG, or fit --resume RUN")
-    from hepdata_adapters.common.config_file import load_config, samples_config
+    from hepdata_adapters.common.config.config_file import load_config, samples_config
 
     chosen = [f"framework={framework.value}"] if framework else []
     changed = [*overrides, *chosen]

@@ -12,36 +12,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hepdata_adapters.common.config import RunConfig
-    from hepdata_adapters.common.run import Run
+    from hepdata_adapters.common.config.dataset_config import RunConfig
+    from hepdata_adapters.common.runs.run_folder import Run
 
 
 def fit(config: RunConfig, folder: Path, *, overwrite: bool) -> dict[str, Any]:
     """Train with the framework of the config; returns the metrics."""
     with without_greetings():
-        train = import_module(f"hepdata_adapters.{config.framework}.train")
+        train = import_module(f"hepdata_adapters.{config.framework}.training.train")
     metrics: dict[str, Any] = train.fit(config, folder, overwrite=overwrite)
     return metrics
 
 
 def resume(folder: Path, *, user_code: bool = True) -> dict[str, Any]:
     """Go on with a training that was broken off; returns the metrics."""
-    from hepdata_adapters.common.run import framework_of
+    from hepdata_adapters.common.runs.run_folder import framework_of
 
     framework = framework_of(folder, user_code=user_code)
     with without_greetings():
-        train = import_module(f"hepdata_adapters.{framework}.train")
+        train = import_module(f"hepdata_adapters.{framework}.training.train")
     metrics: dict[str, Any] = train.resume(folder)
     return metrics
 
 
 def load_run(folder: str | Path, *, user_code: bool = True) -> Run[Any]:
     """A run with the framework that trained it. user_code: whether it may name code to run."""
-    from hepdata_adapters.common.run import framework_of
+    from hepdata_adapters.common.runs.run_folder import framework_of
 
     framework = framework_of(folder, user_code=user_code)
     with without_greetings():
-        room = import_module(f"hepdata_adapters.{framework}.run")
+        room = import_module(f"hepdata_adapters.{framework}.training.run_folder")
     run: Run[Any] = room.load_run(folder)
     return run
 

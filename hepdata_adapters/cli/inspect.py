@@ -25,10 +25,10 @@ def inspect(
 
 def describe_file(name: str) -> dict[str, Any]:
     """Trees of a file with their branches; lengths are those of the first events."""
-    from hepdata_adapters.common.errors import TreeError
-    from hepdata_adapters.common.manifest import scan_file
-    from hepdata_adapters.common.remote import open_root, split_tree
-    from hepdata_adapters.common.schema import tree_names
+    from hepdata_adapters.common.core.errors import TreeError
+    from hepdata_adapters.common.files.manifest import scan_file
+    from hepdata_adapters.common.files.open import open_root, split_tree
+    from hepdata_adapters.common.files.schema import tree_names
 
     url, wanted = split_tree(name)
     with open_root(url) as directory:
@@ -75,8 +75,8 @@ def _lengths_of(file: Any, jagged: list[str], entries: int) -> dict[str, Any]:
 
     Raises FileError where none can be read.
     """
-    from hepdata_adapters.common.errors import FileError
-    from hepdata_adapters.common.source import Source
+    from hepdata_adapters.common.core.errors import FileError
+    from hepdata_adapters.common.files.source import Source
 
     def read(names: list[str]) -> dict[str, Any]:
         with Source(names) as source:

@@ -25,7 +25,7 @@ from hepdata_adapters.cli.serve import serve
 from hepdata_adapters.cli.specs import specs_app
 from hepdata_adapters.cli.validate import validate
 from hepdata_adapters.cli.verify import verify
-from hepdata_adapters.common.errors import (
+from hepdata_adapters.common.core.errors import (
     ConfigError,
     HepDataError,
     TrainingInterruptedError,
@@ -117,7 +117,7 @@ def _of_the_machine(error: Exception) -> str | None:
             f"training.batch_size, training.workers, the length of jagged features or model.hidden"
         )
     if isinstance(error, OSError) and error.errno in _FULL:
-        from hepdata_adapters.common.writing import cannot_be_written
+        from hepdata_adapters.common.core.writing import cannot_be_written
 
         return str(cannot_be_written(error.filename or "not named", error))
     return None

@@ -41,11 +41,11 @@ def predict(
     neither selections nor splits: it scores every event.
     """
     from hepdata_adapters.cli import frameworks
-    from hepdata_adapters.common.errors import ConfigError
-    from hepdata_adapters.common.progress import progress_bar
-    from hepdata_adapters.common.remote import expand, split_tree
-    from hepdata_adapters.common.run import PROVENANCE
-    from hepdata_adapters.common.writing import check_writable
+    from hepdata_adapters.common.core.errors import ConfigError
+    from hepdata_adapters.common.core.progress import progress_bar
+    from hepdata_adapters.common.core.writing import check_writable
+    from hepdata_adapters.common.files.open import expand, split_tree
+    from hepdata_adapters.common.runs.run_folder import PROVENANCE
     from hepdata_serving.onnx.runtime import onnx_folders
 
     inputs = {Path(path).resolve() for name in files for path in expand(split_tree(name)[0])}
@@ -74,7 +74,7 @@ def predict(
             events = predict_remote(model, files, output, report)
             said = f"{events:,} events, all scored: a server knows no selection and no split"
         else:
-            from hepdata_adapters.common.predict import predict_local
+            from hepdata_adapters.common.runs.predict import predict_local
 
             run = frameworks.load_run(model, user_code=not no_user_code)
             predicted = predict_local(run, files, output, report, sample=sample, every=every)
@@ -85,7 +85,7 @@ def predict(
 
 
 def _refuse_sample(what: str, sample: str | None, every: bool) -> None:
-    from hepdata_adapters.common.errors import ConfigError
+    from hepdata_adapters.common.core.errors import ConfigError
 
     if sample is not None or every:
         raise ConfigError(

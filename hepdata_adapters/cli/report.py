@@ -26,12 +26,12 @@ def report(
     ] = False,
 ) -> None:
     """Draw each feature before and after the transform."""
-    from hepdata_adapters.common.config_file import load_config
-    from hepdata_adapters.common.dataset import Dataset
-    from hepdata_adapters.common.errors import ConfigError
-    from hepdata_adapters.common.progress import progress_bar
+    from hepdata_adapters.common.config.config_file import load_config
+    from hepdata_adapters.common.core.errors import ConfigError
+    from hepdata_adapters.common.core.progress import progress_bar
+    from hepdata_adapters.common.core.writing import check_writable
     from hepdata_adapters.common.report import write_report
-    from hepdata_adapters.common.writing import check_writable
+    from hepdata_adapters.common.stream.dataset import Dataset
 
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 
 Directory = Annotated[Path, typer.Argument(help="Folder written by export.")]
 Name = Annotated[

@@ -7,6 +7,6 @@ import json
 
 def schema() -> None:
     """Print the JSON Schema of a config, for editors."""
-    from hepdata_adapters.common.config import RunConfig
+    from hepdata_adapters.common.config.dataset_config import RunConfig
 
     print(json.dumps(RunConfig.model_json_schema(), indent=1, sort_keys=True))

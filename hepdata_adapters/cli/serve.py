@@ -33,7 +33,7 @@ def serve(
     config.properties (https, certificates, tokens), a server with TF Serving's routes, or one that
     runs ONNX graphs and answers as TorchServe does. Says when it is ready and where.
     """
-    from hepdata_adapters.common.errors import FileError
+    from hepdata_adapters.common.core.errors import FileError
 
     if (directory / "models.config").is_file():
         _check_tensorflow()
@@ -68,7 +68,7 @@ def _check_tensorflow() -> None:
     """Raise MissingExtraError where the server could not run a SavedModel."""
     from importlib.util import find_spec
 
-    from hepdata_adapters.common.errors import MissingExtraError
+    from hepdata_adapters.common.core.errors import MissingExtraError
 
     for module in ("tensorflow", "tensorflow_serving"):
         if find_spec(module) is None:

@@ -57,8 +57,8 @@ def specs(
     ] = 1.0,
 ) -> None:
     """Compute statistics of all branches over the training split."""
-    from hepdata_adapters.common.config_file import load_config
-    from hepdata_adapters.common.progress import progress_bar
+    from hepdata_adapters.common.config.config_file import load_config
+    from hepdata_adapters.common.core.progress import progress_bar
     from hepdata_adapters.common.specs.compute import compute_specs
 
     _check_output(output, overwrite)
@@ -99,8 +99,8 @@ def update(
     dask: Dask = None,
 ) -> None:
     """Read only the files that the old specs do not hold."""
-    from hepdata_adapters.common.config_file import load_config
-    from hepdata_adapters.common.progress import progress_bar
+    from hepdata_adapters.common.config.config_file import load_config
+    from hepdata_adapters.common.core.progress import progress_bar
     from hepdata_adapters.common.specs.model import Specs
     from hepdata_adapters.common.specs.parallel import Workers
     from hepdata_adapters.common.specs.update import update_specs
@@ -128,7 +128,7 @@ def diff(
     """Show how far each branch drifts from one data set to another."""
     from dataclasses import asdict
 
-    from hepdata_adapters.common.errors import ConfigError
+    from hepdata_adapters.common.core.errors import ConfigError
     from hepdata_adapters.common.specs.diff import above, compare
     from hepdata_adapters.common.specs.model import Specs
 
@@ -148,8 +148,8 @@ def diff(
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
-    from hepdata_adapters.common.errors import ConfigError
-    from hepdata_adapters.common.writing import check_writable
+    from hepdata_adapters.common.core.errors import ConfigError
+    from hepdata_adapters.common.core.writing import check_writable
 
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: name another file or say --overwrite")

@@ -13,10 +13,10 @@ from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hepdata_adapters.common.config import RunConfig
-    from hepdata_adapters.common.dataset import Dataset
-    from hepdata_adapters.common.features import Layout
-    from hepdata_adapters.common.manifest import Manifest
+    from hepdata_adapters.common.config.dataset_config import RunConfig
+    from hepdata_adapters.common.events.layout import Layout
+    from hepdata_adapters.common.files.manifest import Manifest
+    from hepdata_adapters.common.stream.dataset import Dataset
 
 _Made = TypeVar("_Made")
 
@@ -45,9 +45,9 @@ def validate(
     """
     from rich.console import Console
 
-    from hepdata_adapters.common.config_file import load_config
-    from hepdata_adapters.common.samples import NAMED, few, filled_lines, left_out
-    from hepdata_adapters.common.split import describe_split
+    from hepdata_adapters.common.config.config_file import load_config
+    from hepdata_adapters.common.events.split import describe_split
+    from hepdata_adapters.common.stream.prepare import NAMED, few, filled_lines, left_out
 
     console = Console()
     parsed = load_config(config, overrides, user_code=not no_user_code)
@@ -92,8 +92,8 @@ def looked_at(config: RunConfig) -> tuple[Manifest, Layout]:
 
     Raises one error for all that stands in the way of these.
     """
-    from hepdata_adapters.common.derive import scan
-    from hepdata_adapters.common.features import resolve
+    from hepdata_adapters.common.events.layout import resolve
+    from hepdata_adapters.common.files.derived_columns import scan
     from hepdata_adapters.common.specs.compute import binding_of
     from hepdata_adapters.common.specs.model import Specs
 
@@ -113,10 +113,10 @@ def checked(config: RunConfig) -> Dataset:
 
     Raises one error for all that stands in the way.
     """
-    from hepdata_adapters.common.dataset import Dataset
-    from hepdata_adapters.common.progress import progress_bar
-    from hepdata_adapters.common.run import output_names
-    from hepdata_adapters.common.settle import refuse
+    from hepdata_adapters.common.core.progress import progress_bar
+    from hepdata_adapters.common.runs.run_folder import output_names
+    from hepdata_adapters.common.stream.dataset import Dataset
+    from hepdata_adapters.common.transform.usable_features import refuse
 
     def prepare() -> Dataset:
         with progress_bar("computing specs", shown=sys.stderr.isatty()) as report:
@@ -131,8 +131,8 @@ def checked(config: RunConfig) -> Dataset:
 
 def _beside_factory(config: RunConfig, make: Callable[[], _Made]) -> _Made:
     """What ``make`` gives; its errors come together with that of the model's factory."""
-    from hepdata_adapters.common.factory import load_factory
-    from hepdata_adapters.common.problems import Faults
+    from hepdata_adapters.common.config.problems import Faults
+    from hepdata_adapters.common.config.user_model import load_factory
 
     faults = Faults()
     factory = config.model.factory
@@ -147,7 +147,7 @@ def show_classes(dataset: Dataset, console: Console) -> None:
     """A table of the events and weights of each sample and class in each split."""
     from rich.table import Table
 
-    from hepdata_adapters.common.split import SPLITS
+    from hepdata_adapters.common.events.split import SPLITS
 
     table = Table(box=None, pad_edge=False)
     for title in ("sample", "class", "split", "events", "sum of weights"):
@@ -163,8 +163,8 @@ def show_classes(dataset: Dataset, console: Console) -> None:
 
 def class_rows(dataset: Dataset) -> list[tuple[str, str, str, str, str]]:
     """The rows of the table: what was counted, and the weights as training will have them."""
+    from hepdata_adapters.common.events.split import SPLITS
     from hepdata_adapters.common.specs.census import Census, added
-    from hepdata_adapters.common.split import SPLITS
 
     rows: list[tuple[str, str, str, str, str]] = []
     for number, sample in enumerate(dataset.config.samples):
@@ -183,9 +183,9 @@ def class_rows(dataset: Dataset) -> list[tuple[str, str, str, str, str]]:
 
 def check_delivery(dataset: Dataset, console: Console) -> None:
     """Print a line for each check of each split. Raises DeliveryError for one that fails."""
-    from hepdata_adapters.common.delivery import exactly_once, resumes
-    from hepdata_adapters.common.progress import progress_bar
-    from hepdata_adapters.common.split import SPLITS
+    from hepdata_adapters.common.core.progress import progress_bar
+    from hepdata_adapters.common.events.split import SPLITS
+    from hepdata_adapters.common.stream.delivery import exactly_once, resumes
 
     for split in SPLITS:
         for check, label in ((exactly_once, "every event once"), (resumes, "interrupted")):

@@ -11,7 +11,7 @@ from hepdata_adapters.cli.arguments import Config, NoUserCode, Set
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hepdata_adapters.common.verify import Report
+    from hepdata_adapters.common.files.verify import Report
 
 
 def verify(
@@ -32,14 +32,14 @@ def verify(
     """
     from rich.console import Console
 
-    from hepdata_adapters.common.config_file import load_config
-    from hepdata_adapters.common.derive import scan
-    from hepdata_adapters.common.features import resolve
-    from hepdata_adapters.common.manifest import FileInfo
-    from hepdata_adapters.common.membership import deciding_branches
-    from hepdata_adapters.common.progress import progress_bar
+    from hepdata_adapters.common.config.config_file import load_config
+    from hepdata_adapters.common.core.progress import progress_bar
+    from hepdata_adapters.common.events.layout import resolve
+    from hepdata_adapters.common.events.selection import deciding_branches
+    from hepdata_adapters.common.files.derived_columns import scan
+    from hepdata_adapters.common.files.manifest import FileInfo
+    from hepdata_adapters.common.files.verify import verify_files
     from hepdata_adapters.common.specs.compute import file_branches
-    from hepdata_adapters.common.verify import verify_files
 
     parsed = load_config(config, overrides, user_code=not no_user_code)
     # what differs is to be told of all files, not raised for the first

@@ -8,18 +8,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hepdata_adapters.common.errors import missing_extra
+from hepdata_adapters.common.core.errors import missing_extra
 
 if TYPE_CHECKING:
-    from hepdata_adapters.tf.dataset import RootSource, root_dataset
-    from hepdata_adapters.tf.transform import EventTransform
+    from hepdata_adapters.tf.data.dataset import RootSource, root_dataset
+    from hepdata_adapters.tf.transform.event_transform import EventTransform
 
 __all__ = ["EventTransform", "RootSource", "root_dataset"]
 
 _HOMES = {
-    "EventTransform": "transform",
-    "RootSource": "dataset",
-    "root_dataset": "dataset",
+    "EventTransform": "transform.event_transform",
+    "RootSource": "data.dataset",
+    "root_dataset": "data.dataset",
 }
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hepdata_adapters.common.errors import missing_extra
+from hepdata_adapters.common.core.errors import missing_extra
 
 if TYPE_CHECKING:
-    from hepdata_adapters.torch.datamodule import RootDataModule
-    from hepdata_adapters.torch.dataset import RootIterableDataset
-    from hepdata_adapters.torch.loader import RootLoader
-    from hepdata_adapters.torch.models import FeedForward
-    from hepdata_adapters.torch.module import EventModule, Scorer
-    from hepdata_adapters.torch.transform import EventTransform
+    from hepdata_adapters.torch.data.datamodule import RootDataModule
+    from hepdata_adapters.torch.data.dataset import RootIterableDataset
+    from hepdata_adapters.torch.data.loader import RootLoader
+    from hepdata_adapters.torch.training.event_module import EventModule, Scorer
+    from hepdata_adapters.torch.training.models import FeedForward
+    from hepdata_adapters.torch.transform.event_transform import EventTransform
 
 __all__ = [
     "EventModule",
@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EventModule": "module",
-    "EventTransform": "transform",
-    "FeedForward": "models",
-    "RootDataModule": "datamodule",
-    "RootIterableDataset": "dataset",
-    "RootLoader": "loader",
-    "Scorer": "module",
+    "EventModule": "training.event_module",
+    "EventTransform": "transform.event_transform",
+    "FeedForward": "training.models",
+    "RootDataModule": "data.datamodule",
+    "RootIterableDataset": "data.dataset",
+    "RootLoader": "data.loader",
+    "Scorer": "training.event_module",
 }
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Columns, take_all
-from hepdata_adapters.common.errors import EventError
-from hepdata_adapters.common.events import columns_from_events
+from hepdata_adapters.common.core.columns import Columns, take_all
+from hepdata_adapters.common.core.errors import EventError
+from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
 from hepdata_serving.errors import ArchiveError, BodyError
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving.errors import ExportError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -26,7 +26,7 @@ def checked_name(name: str, what: str) -> str:
     >>> checked_name("../secret", "model name")
     Traceback (most recent call last):
     ...
-    hepdata_adapters.common.errors.ConfigError: model name '../secret' is not allowed: \
+    hepdata_adapters.common.core.errors.ConfigError: model name '../secret' is not allowed: \
 use letters, digits, '_', '-' and '.', starting with a letter or digit, at most 100
     """
     # ".." is refused by TorchServe inside a file name
@@ -83,9 +83,9 @@ def source_files(modules: Iterable[str]) -> dict[str, bytes]:
     Packages from whose ``__init__`` nothing is imported get one of a single line, so that the
     copy needs nothing of the rest. Raises ExportError for a module without Python source.
 
-    >>> sorted(source_files(["hepdata_adapters.common.columns"]))
+    >>> sorted(source_files(["hepdata_adapters.common.core.columns"]))
     ['hepdata_adapters/__init__.py', 'hepdata_adapters/common/__init__.py', \
-'hepdata_adapters/common/columns.py']
+'hepdata_adapters/common/core/columns.py']
     """
     found: dict[str, bytes] = {}
     pending = sorted(set(modules), reverse=True)

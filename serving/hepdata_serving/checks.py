@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.transform.feature import FeatureTransform
-from hepdata_adapters.common.transform.functions import Registered
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
 from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling_functions import Registered
 from hepdata_serving.answers import Score
 from hepdata_serving.errors import ExportError
 
@@ -25,7 +25,7 @@ def check_task(task: str, outputs: Sequence[str]) -> None:
     >>> check_task("binary", ["signal", "background"])
     Traceback (most recent call last):
     ...
-    hepdata_adapters.common.errors.ConfigError: outputs of a binary model are one name, not 2
+    hepdata_adapters.common.core.errors.ConfigError: outputs of a binary model are one name, not 2
     """
     if task not in _TASKS:
         raise ConfigError(f"task {task!r} is not one of {', '.join(_TASKS)}")

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import requests
 
-from hepdata_adapters.common.errors import ConfigError, EventError
-from hepdata_adapters.common.events import without_nan
+from hepdata_adapters.common.core.errors import ConfigError, EventError
+from hepdata_adapters.common.inference.raw_events import without_nan
 from hepdata_serving.errors import ServerError
 
 MAX_BODY_BYTES = 8 * 1024 * 1024

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from hepdata_adapters.common.errors import HepDataError
+from hepdata_adapters.common.core.errors import HepDataError
 
 __all__ = ["ArchiveError", "BodyError", "ExportError", "JavaError", "ServerError", "one_line"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import hepdata_adapters
-from hepdata_adapters.common.errors import ConfigError, FileError
-from hepdata_adapters.common.run import PROVENANCE, Run
+from hepdata_adapters.common.core.errors import ConfigError, FileError
+from hepdata_adapters.common.runs.run_folder import PROVENANCE, Run
 from hepdata_serving.answers import predict_events
 from hepdata_serving.integrity import parse_json
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hepdata_adapters.common.events import without_nan
+from hepdata_adapters.common.inference.raw_events import without_nan
 from hepdata_serving.errors import ArchiveError
 
 TOLERANCE = 1e-6

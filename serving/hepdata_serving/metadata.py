@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.events import without_nan
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.inference.raw_events import without_nan
 from hepdata_adapters.common.transform.pipeline import Transform
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hepdata_adapters.common.config import Sample
-from hepdata_adapters.common.errors import DataError, EventError
-from hepdata_adapters.common.events import events_from_columns
-from hepdata_adapters.common.inference import raw_events, score_columns
-from hepdata_adapters.common.manifest import build_manifest
-from hepdata_adapters.common.scores import ScoreWriter
+from hepdata_adapters.common.config.dataset_config import Sample
+from hepdata_adapters.common.core.errors import DataError, EventError
+from hepdata_adapters.common.files.manifest import build_manifest
+from hepdata_adapters.common.inference.input_files import raw_events, score_columns
+from hepdata_adapters.common.inference.raw_events import events_from_columns
+from hepdata_adapters.common.inference.score_writer import ScoreWriter
 from hepdata_serving import client
 from hepdata_serving.tfserving import client as tfserving_client
 
@@ -23,7 +23,7 @@ def predict_remote(
     """Send all events of the files to a server, in input order; returns their number.
 
     Every readable branch that all files have is sent: the server takes those it needs. Rows are
-    those of `hepdata_adapters.common.predict.predict_local`; several classes are numbered.
+    those of `hepdata_adapters.common.runs.predict.predict_local`; several classes are numbered.
     Raises DataError naming file and entries where the server refuses an event, ServerError
     where it does not answer.
     """

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hepdata_adapters.common.transform.feature import FeatureTransform
 from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.answers import Score, predict_events
 from hepdata_serving.torchserve.export import export_torchserve

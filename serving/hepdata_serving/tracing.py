@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving.errors import ExportError, one_line
 
 

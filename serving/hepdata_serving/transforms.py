@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.files.preparation import RawBranch
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.preparation import RawBranch
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.integrity import parse_json
 

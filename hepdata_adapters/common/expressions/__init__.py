@@ -3,8 +3,8 @@
 ``&``, ``|``, ``!`` (and ``&&``, ``||``, ``and``, ``or``, ``not``) are logical and bind more
 weakly than comparisons, as in ROOT; ``TMath::`` may stand before a function. All functions are in
 docs/expressions.md. Numbers are float64, int64 or bool, as ROOT computes in double; uint64 keeps
-its digits in comparisons and ``%``. hepdata_adapters.torch.expressions and
-hepdata_adapters.tf.expressions compute the same inside a graph.
+its digits in comparisons and ``%``. hepdata_adapters.torch.transform.expressions and
+hepdata_adapters.tf.transform.expressions compute the same inside a graph.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Column, Jagged
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.columns import Column, Jagged
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.expressions.columnar import NumpyAlgebra
 from hepdata_adapters.common.expressions.parser import tree_of
 from hepdata_adapters.common.expressions.tree import Node

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from hepdata_adapters.common.columns import Array, Column, Jagged, offsets_from_lengths, ranges
-from hepdata_adapters.common.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.core.columns import Array, Column, Jagged, offsets_from_lengths, ranges
+from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.expressions.functions import Mathematics
 from hepdata_adapters.common.expressions.walk import Kind
 

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Collection, Mapping
 
-from hepdata_adapters.common.errors import ConfigError, nearest
+from hepdata_adapters.common.core.errors import ConfigError, nearest
 from hepdata_adapters.common.expressions.functions import FUNCTIONS, REDUCTIONS, arities, folded
 from hepdata_adapters.common.expressions.spelling import pythonic, without_slashes
 from hepdata_adapters.common.expressions.tree import (

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Collection
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 
 _REPLACED = (
     (re.compile(r"TMath::"), ""),

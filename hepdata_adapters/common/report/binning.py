@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.specs.statistics import BranchStatistics
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 
 BINS = 50
 TAIL = 0.001

@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Column, Columns, Jagged, take_all
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import InvalidValueError
-from hepdata_adapters.common.ledger import Ledger
+from hepdata_adapters.common.core.columns import Column, Columns, Jagged, take_all
+from hepdata_adapters.common.core.errors import InvalidValueError
+from hepdata_adapters.common.core.ledger import Ledger
 from hepdata_adapters.common.report.binning import length_binning, raw_binning, scaled_binning
 from hepdata_adapters.common.report.correlation import Correlation
 from hepdata_adapters.common.report.distribution import Distribution
 from hepdata_adapters.common.report.reading import Block, group_names
 from hepdata_adapters.common.specs.compute import Progress
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.transform.image import ImageTransform
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.ragged import RaggedTransform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.sets import SetTransform
 
 VECTOR = "x"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.errors import MissingExtraError
+from hepdata_adapters.common.core.errors import MissingExtraError
 from hepdata_adapters.common.report.binning import Binning
 
 

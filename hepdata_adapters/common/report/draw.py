@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.errors import MissingExtraError
-from hepdata_adapters.common.plots import COLOURS
+from hepdata_adapters.common.core.errors import MissingExtraError
 from hepdata_adapters.common.report.binning import logarithmic_heights
 from hepdata_adapters.common.report.distribution import Distribution
+from hepdata_adapters.common.runs.pictures import COLOURS
 from hepdata_adapters.common.transform.image import ImageBins
 
 DPI = 150

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hepdata_adapters.common.config import DatasetConfig, RunConfig
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.config.dataset_config import DatasetConfig, RunConfig
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.core.writing import check_writable, write_whole
 from hepdata_adapters.common.report.collect import Collected, collect
 from hepdata_adapters.common.report.html import Element, document, element
 from hepdata_adapters.common.report.overview import config_text, notes, overview
@@ -18,9 +18,9 @@ from hepdata_adapters.common.report.sections import (
     inputs_section,
     lengths_section,
 )
-from hepdata_adapters.common.report.words import BINNING
+from hepdata_adapters.common.report.text import BINNING
 from hepdata_adapters.common.specs.compute import Progress
-from hepdata_adapters.common.writing import check_writable, write_whole
+from hepdata_adapters.common.stream.dataset import Dataset
 
 SIDES = (
     "Left: the finite values of the training events by class, also those beyond a pad length. "

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Columns, take_all
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.membership import deciding_branches, member_codes
-from hepdata_adapters.common.run import output_names
-from hepdata_adapters.common.source import Source
-from hepdata_adapters.common.split import SPLITS
-from hepdata_adapters.common.targets import labels_of, weights_of
+from hepdata_adapters.common.core.columns import Columns, take_all
+from hepdata_adapters.common.events.selection import deciding_branches, member_codes
+from hepdata_adapters.common.events.split import SPLITS
+from hepdata_adapters.common.events.targets import labels_of, weights_of
+from hepdata_adapters.common.files.source import Source
+from hepdata_adapters.common.runs.run_folder import output_names
+from hepdata_adapters.common.stream.dataset import Dataset
 
 BLOCK = 16_384
 MAX_GROUPS = 8

@@ -7,20 +7,20 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Jagged
-from hepdata_adapters.common.dataset import Dataset
-from hepdata_adapters.common.features import Drop, ResolvedFeature
-from hepdata_adapters.common.report import words
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.events.layout import Drop, ResolvedFeature
+from hepdata_adapters.common.report import text as words
 from hepdata_adapters.common.report.collect import VECTOR, Collected, Place, features_of
 from hepdata_adapters.common.report.correlation import largest
 from hepdata_adapters.common.report.distribution import Distribution
 from hepdata_adapters.common.report.draw import draw_distribution, draw_images, draw_matrix
 from hepdata_adapters.common.report.html import Child, Element, element, facts, picture, table
-from hepdata_adapters.common.report.words import number, percent
+from hepdata_adapters.common.report.text import number, percent
 from hepdata_adapters.common.specs.statistics import BranchStatistics, Lengths
-from hepdata_adapters.common.transform.build import notes
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.transform.image import ImageTransform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling_parameters import notes
 from hepdata_adapters.common.transform.sets import SetTransform
 
 QUANTILES = (0.01, 0.16, 0.5, 0.84, 0.99)

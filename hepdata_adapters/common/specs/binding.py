@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hepdata_adapters.common.config import DatasetConfig, Sample, Split
-from hepdata_adapters.common.features import Layout
-from hepdata_adapters.common.hashing import digest
-from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample, Split
+from hepdata_adapters.common.core.hashing import digest
+from hepdata_adapters.common.events.layout import Layout
+from hepdata_adapters.common.events.split import SplitName, split_of_file
+from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.specs.census import Census
 from hepdata_adapters.common.specs.sparse import Sparse
-from hepdata_adapters.common.split import SplitName, split_of_file
 
 StatisticsOf = Literal["events", "weights", "classes"]
 

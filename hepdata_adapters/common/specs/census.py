@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hepdata_adapters.common.columns import Column, Jagged
-from hepdata_adapters.common.config import Sample, Task
+from hepdata_adapters.common.config.dataset_config import Sample, Task
+from hepdata_adapters.common.core.columns import Column, Jagged
+from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.specs.sparse import Sparse
-from hepdata_adapters.common.split import SPLITS, SplitName
 
 MOST = 100
 """Classes counted one by one; those of higher numbers are counted together."""

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.derive import scan
-from hepdata_adapters.common.errors import ConfigError, DataError, SpecsError
-from hepdata_adapters.common.features import Layout, manifest_branch, resolve
-from hepdata_adapters.common.hashing import digest
-from hepdata_adapters.common.manifest import Manifest
-from hepdata_adapters.common.normalise import normalised
-from hepdata_adapters.common.same_events import check_identity
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.errors import ConfigError, DataError, SpecsError
+from hepdata_adapters.common.core.hashing import digest
+from hepdata_adapters.common.core.writing import Cache
+from hepdata_adapters.common.events.cross_sections import normalised
+from hepdata_adapters.common.events.layout import Layout, manifest_branch, resolve
+from hepdata_adapters.common.events.split import SPLITS
+from hepdata_adapters.common.files.derived_columns import scan
+from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.specs.binding import Binding
+from hepdata_adapters.common.specs.identity_checks import check_identity
 from hepdata_adapters.common.specs.merge import combined, merged_classes
 from hepdata_adapters.common.specs.model import ClassStatistics, Sampled, Specs
 from hepdata_adapters.common.specs.parallel import Workers, summaries_of
@@ -31,8 +33,6 @@ from hepdata_adapters.common.specs.parts import (
 )
 from hepdata_adapters.common.specs.separation import Shapes, merged_shapes
 from hepdata_adapters.common.specs.statistics import empty
-from hepdata_adapters.common.split import SPLITS
-from hepdata_adapters.common.writing import Cache
 
 __all__ = [
     "Progress", "binding_of", "cache_folder", "cached_specs", "compute_specs", "file_branches",

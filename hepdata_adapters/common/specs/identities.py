@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from hepdata_adapters.common.columns import Column, Jagged
-from hepdata_adapters.common.hashing import hash_integers, key
+from hepdata_adapters.common.core.columns import Column, Jagged
+from hepdata_adapters.common.core.hashing import hash_integers, key
 
 SAMPLE = 1024
 """Identities in the sample, at most and on average; all of them where there are no more."""

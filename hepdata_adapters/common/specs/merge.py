@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 
-from hepdata_adapters.common.errors import DataError, SpecsError
+from hepdata_adapters.common.core.errors import DataError, SpecsError
 from hepdata_adapters.common.specs.binding import Binding
 from hepdata_adapters.common.specs.identities import Seen, of_files
 from hepdata_adapters.common.specs.model import ClassStatistics, Sampled, Specs

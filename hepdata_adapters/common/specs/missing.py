@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Column, Jagged
+from hepdata_adapters.common.core.columns import Column, Jagged
 
 
 def missing_events(

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hepdata_adapters.common.errors import DataError, SpecsError
-from hepdata_adapters.common.hashing import digest
+from hepdata_adapters.common.core.errors import DataError, SpecsError
+from hepdata_adapters.common.core.hashing import digest
+from hepdata_adapters.common.core.writing import write_whole
+from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.specs.binding import Binding, FileRecord
 from hepdata_adapters.common.specs.identities import Seen
 from hepdata_adapters.common.specs.possible import impossible
 from hepdata_adapters.common.specs.separation import Shapes
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics
-from hepdata_adapters.common.split import SPLITS, SplitName
-from hepdata_adapters.common.writing import write_whole
 
 __all__ = ["Binding", "ClassStatistics", "FileRecord", "Sampled", "Specs"]
 

@@ -15,15 +15,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from hepdata_adapters.common import errors
-from hepdata_adapters.common.errors import (
+from hepdata_adapters.common.core import errors
+from hepdata_adapters.common.core.errors import (
     ConfigError,
     HepDataError,
     MissingExtraError,
     WorkerError,
 )
-from hepdata_adapters.common.machine import check_processes
-from hepdata_adapters.common.parent import end_with_parent
+from hepdata_adapters.common.core.machine import check_processes
+from hepdata_adapters.common.core.parent_process import end_with_parent
 from hepdata_adapters.common.specs.parts import Part, Summary, summary_of
 
 PARTS_AHEAD = 4  # of each worker: sent out, or done and waiting for an earlier one

@@ -15,20 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from hepdata_adapters.common.columns import Columns, take
-from hepdata_adapters.common.config import DatasetConfig, Split
-from hepdata_adapters.common.errors import DataError
-from hepdata_adapters.common.features import Layout, manifest_branch
-from hepdata_adapters.common.hashing import key
-from hepdata_adapters.common.manifest import FileInfo, Manifest
-from hepdata_adapters.common.membership import (
+from hepdata_adapters.common.config.dataset_config import DatasetConfig, Split
+from hepdata_adapters.common.core.columns import Columns, take
+from hepdata_adapters.common.core.errors import DataError
+from hepdata_adapters.common.core.hashing import key
+from hepdata_adapters.common.events.layout import Layout, manifest_branch
+from hepdata_adapters.common.events.selection import (
     DROPPED,
     deciding_branches,
     member_codes,
     refused_events,
 )
-from hepdata_adapters.common.schema import Branch
-from hepdata_adapters.common.source import Source
+from hepdata_adapters.common.events.split import SPLITS, identity_branches
+from hepdata_adapters.common.events.targets import labels_of, weights_of
+from hepdata_adapters.common.files.manifest import FileInfo, Manifest
+from hepdata_adapters.common.files.schema import Branch
+from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.common.specs.census import Census, added, census_of, class_names
 from hepdata_adapters.common.specs.identities import Identities, identities_of, sample_limit
 from hepdata_adapters.common.specs.merge import ALL, merged_classes
@@ -36,8 +38,6 @@ from hepdata_adapters.common.specs.missing import missing_events, summed
 from hepdata_adapters.common.specs.model import ClassStatistics
 from hepdata_adapters.common.specs.separation import Drawn, Shapes, merged_shapes
 from hepdata_adapters.common.specs.statistics import summarize
-from hepdata_adapters.common.split import SPLITS, identity_branches
-from hepdata_adapters.common.targets import labels_of, weights_of
 
 PART_ENTRIES = 2**18
 _WHOLE = np.dtype(np.int64)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from hepdata_adapters.common.events.split import SPLITS
 from hepdata_adapters.common.specs.statistics import BranchStatistics
-from hepdata_adapters.common.split import SPLITS
 
 if TYPE_CHECKING:
     from hepdata_adapters.common.specs.binding import FileRecord

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from hepdata_adapters.common.columns import Column, Jagged
+from hepdata_adapters.common.core.columns import Column, Jagged
 
 DRAWN = 512
 BINS = 32

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from hepdata_adapters.common.columns import Column, Jagged
-from hepdata_adapters.common.schema import Branch
+from hepdata_adapters.common.core.columns import Column, Jagged
+from hepdata_adapters.common.files.schema import Branch
 from hepdata_adapters.common.specs.sketch import compressed, quantile_of, sketch_of
 from hepdata_adapters.common.specs.sparse import Sparse
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hepdata_adapters.common.config import DatasetConfig
-from hepdata_adapters.common.derive import scan
-from hepdata_adapters.common.errors import SpecsError
-from hepdata_adapters.common.features import resolve
-from hepdata_adapters.common.manifest import Manifest
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.errors import SpecsError
+from hepdata_adapters.common.events.layout import resolve
+from hepdata_adapters.common.files.derived_columns import scan
+from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.specs.binding import file_differences
 from hepdata_adapters.common.specs.compute import Progress, binding_of, partial_specs
 from hepdata_adapters.common.specs.identities import of_files

@@ -7,21 +7,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from hepdata_adapters.common.derive import common_preparation
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.feature_config import COUNT, ImageInput, RaggedInput, SetInput
-from hepdata_adapters.common.features import Layout, ResolvedFeature, ResolvedInput
-from hepdata_adapters.common.manifest import Manifest
-from hepdata_adapters.common.problems import FeatureError, SeveralFaultsError, each
+from hepdata_adapters.common.config.feature_config import COUNT, ImageInput, RaggedInput, SetInput
+from hepdata_adapters.common.config.problems import FeatureError, SeveralFaultsError, each
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.events.layout import Layout, ResolvedFeature, ResolvedInput
+from hepdata_adapters.common.files.derived_columns import common_preparation
+from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.specs.model import Specs
-from hepdata_adapters.common.transform.build import (
+from hepdata_adapters.common.transform.image import ImageBins, ImageTransform, image_edges
+from hepdata_adapters.common.transform.pipeline import InputTransform, Transform
+from hepdata_adapters.common.transform.ragged import RaggedTransform
+from hepdata_adapters.common.transform.scaling_parameters import (
     build_transform,
     feature_transform,
     pad_length,
 )
-from hepdata_adapters.common.transform.image import ImageBins, ImageTransform, image_edges
-from hepdata_adapters.common.transform.pipeline import InputTransform, Transform
-from hepdata_adapters.common.transform.ragged import RaggedTransform
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 

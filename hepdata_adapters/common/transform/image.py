@@ -16,11 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hepdata_adapters.common.columns import Array, Column, Columns, Jagged, offsets_from_lengths
-from hepdata_adapters.common.errors import ConfigError, FaultKind
-from hepdata_adapters.common.feature_config import Finite, ImageAxis
-from hepdata_adapters.common.transform.feature import LARGEST, NOT_FINITE
-from hepdata_adapters.common.transform.members import (
+from hepdata_adapters.common.config.feature_config import Finite, ImageAxis
+from hepdata_adapters.common.core.columns import (
+    Array,
+    Column,
+    Columns,
+    Jagged,
+    offsets_from_lengths,
+)
+from hepdata_adapters.common.core.errors import ConfigError, FaultKind
+from hepdata_adapters.common.files.objects import (
     count_objects,
     faults_of_objects,
     jagged,
@@ -28,6 +33,7 @@ from hepdata_adapters.common.transform.members import (
     rows_of_objects,
 )
 from hepdata_adapters.common.transform.output import Line, Output, line_counts
+from hepdata_adapters.common.transform.scaling import LARGEST, NOT_FINITE
 from hepdata_adapters.common.transform.vector import Fault, refuse
 
 MOST_CELLS = 2**31

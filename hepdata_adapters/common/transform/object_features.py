@@ -9,15 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hepdata_adapters.common.columns import Array, Column, Columns, Jagged
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.transform.feature import (
-    NOT_FINITE,
-    FeatureTransform,
-    Flags,
-    Refusal,
-)
-from hepdata_adapters.common.transform.members import (
+from hepdata_adapters.common.core.columns import Array, Column, Columns, Jagged
+from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.files.objects import (
     count_objects,
     faults_of_objects,
     jagged,
@@ -25,6 +19,12 @@ from hepdata_adapters.common.transform.members import (
     rows_of_objects,
 )
 from hepdata_adapters.common.transform.output import Line
+from hepdata_adapters.common.transform.scaling import (
+    NOT_FINITE,
+    FeatureTransform,
+    Flags,
+    Refusal,
+)
 from hepdata_adapters.common.transform.vector import Fault, refuse
 
 Dtype = Literal["float32", "float64", "int64"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Array, Jagged
-from hepdata_adapters.common.ledger import Kind
+from hepdata_adapters.common.core.columns import Array, Jagged
+from hepdata_adapters.common.core.ledger import Kind
 
 Line = tuple[Kind, str]
 """A line of the ledger: what happened, and the branch it happened to."""

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hepdata_adapters.common.columns import (
+from hepdata_adapters.common.config.user_model import ModelShape
+from hepdata_adapters.common.core.columns import (
     OFFSETS,
     Array,
     Column,
@@ -22,12 +23,11 @@ from hepdata_adapters.common.columns import (
     empty_lists,
     flattened,
 )
-from hepdata_adapters.common.factory import ModelShape
-from hepdata_adapters.common.ledger import Kind
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.core.ledger import Kind
+from hepdata_adapters.common.files.preparation import READ, REMOVED, Preparation, RawBranch
 from hepdata_adapters.common.transform.image import ImageTransform
-from hepdata_adapters.common.transform.preparation import READ, REMOVED, Preparation, RawBranch
 from hepdata_adapters.common.transform.ragged import RaggedTransform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.common.transform.vector import Fault, VectorTransform
 

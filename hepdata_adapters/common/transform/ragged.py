@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from hepdata_adapters.common.columns import Column, Columns, Jagged
+from hepdata_adapters.common.core.columns import Column, Columns, Jagged
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
 from hepdata_adapters.common.transform.output import Line, Output, line_counts
 
@@ -13,7 +13,7 @@ from hepdata_adapters.common.transform.output import Line, Output, line_counts
 class RaggedTransform(ObjectFeatures):
     """Jagged columns to "", a `Jagged` whose content is ``(m, f)`` of ``dtype``.
 
-    >>> from hepdata_adapters.common.transform.feature import FeatureTransform
+    >>> from hepdata_adapters.common.transform.scaling import FeatureTransform
     >>> transform = RaggedTransform(features=(FeatureTransform(
     ...     branch="pt", kind="jagged", dtype="float32", width=1, factor=0.5),))
     >>> out = transform({"pt": Jagged.from_lists([[30.0], [], [8.0, 6.0]])}).arrays[""]

@@ -9,11 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from hepdata_adapters.common.columns import Array, Column, Columns, offsets_from_lengths, ranges
-from hepdata_adapters.common.transform.feature import Pad
-from hepdata_adapters.common.transform.members import jagged
+from hepdata_adapters.common.core.columns import (
+    Array,
+    Column,
+    Columns,
+    offsets_from_lengths,
+    ranges,
+)
+from hepdata_adapters.common.files.objects import jagged
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
 from hepdata_adapters.common.transform.output import Line, Output, line_counts
+from hepdata_adapters.common.transform.scaling import Pad
 from hepdata_adapters.common.transform.vector import TOO_LONG, Fault, refuse
 
 
@@ -26,8 +32,8 @@ class SetTransform(ObjectFeatures):
     The values of all objects must be allowed, also of those that are cut off.
     pad: stands where there is no object.
 
-    >>> from hepdata_adapters.common.columns import Jagged
-    >>> from hepdata_adapters.common.transform.feature import FeatureTransform
+    >>> from hepdata_adapters.common.core.columns import Jagged
+    >>> from hepdata_adapters.common.transform.scaling import FeatureTransform
     >>> transform = SetTransform(length=2, features=(FeatureTransform(
     ...     branch="pt", kind="jagged", dtype="float32", width=2, factor=0.5),))
     >>> out = transform({"pt": Jagged.from_lists([[30.0], [8.0, 6.0, 4.0]])})

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hepdata_adapters.common.columns import (
+from hepdata_adapters.common.core.columns import (
     Array,
     Column,
     Columns,
@@ -23,9 +23,9 @@ from hepdata_adapters.common.columns import (
     offsets_from_lengths,
     ranges,
 )
-from hepdata_adapters.common.errors import ConfigError, FaultKind, InvalidValueError
-from hepdata_adapters.common.ledger import Kind
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.core.errors import ConfigError, FaultKind, InvalidValueError
+from hepdata_adapters.common.core.ledger import Kind
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 
 __all__ = ["Fault", "FeatureTransform", "VectorTransform", "Vectors"]
 

@@ -18,9 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-from hepdata_adapters.common.config_file import validated
-from hepdata_adapters.common.errors import ConfigError, nearest
-from hepdata_adapters.common.feature_config import Finite
+from hepdata_adapters.common.config.config_file import validated
+from hepdata_adapters.common.config.feature_config import Finite
+from hepdata_adapters.common.core.errors import ConfigError, nearest
 
 
 def _no_nan(value: float) -> float:

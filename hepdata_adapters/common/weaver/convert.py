@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hepdata_adapters.common.config import RunConfig
-from hepdata_adapters.common.config_file import validated
-from hepdata_adapters.common.errors import ConfigError
-from hepdata_adapters.common.plain_yaml import write_yaml
+from hepdata_adapters.common.config.config_file import validated
+from hepdata_adapters.common.config.dataset_config import RunConfig
+from hepdata_adapters.common.config.plain_yaml import write_yaml
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.weaver.config import WeaverConfig, weaver_config
 from hepdata_adapters.common.weaver.inputs import Inputs, convert_inputs
 from hepdata_adapters.common.weaver.notes import Note, one_line

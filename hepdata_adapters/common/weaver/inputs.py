@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from hepdata_adapters.common.feature_config import RESERVED
+from hepdata_adapters.common.config.feature_config import RESERVED
 from hepdata_adapters.common.weaver.config import (
     Group,
     Preprocess,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.expressions.parser import MAX_LENGTH
 
 MODULES = ("np", "numpy", "math", "ak", "awkward")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.expressions.functions import arities
 from hepdata_adapters.common.expressions.parser import MAX_DEPTH, MAX_LENGTH

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.weaver.notes import one_line
 from hepdata_adapters.common.weaver.syntax import UntranslatableError, names_in
 from hepdata_adapters.common.weaver.translation import Translated, translate

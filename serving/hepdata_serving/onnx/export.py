@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from hepdata_adapters.common.errors import ConfigError, HepDataError, MissingExtraError
-from hepdata_adapters.common.events import without_nan
+from hepdata_adapters.common.core.errors import ConfigError, HepDataError, MissingExtraError
+from hepdata_adapters.common.inference.raw_events import without_nan
 from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
 from hepdata_serving.archive import checked_name, write_atomically
 from hepdata_serving.checks import check_exportable, check_scores, check_task, golden_values, needed

@@ -14,10 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepdata_adapters.common.dense import LENGTH, input_dtype, input_names, padded_alike
+from hepdata_adapters.common.inference.padded_inputs import (
+    LENGTH,
+    input_dtype,
+    input_names,
+    padded_alike,
+)
 from hepdata_adapters.common.transform.pipeline import Transform, chosen
-from hepdata_adapters.torch.scaling import Encoding
-from hepdata_adapters.torch.transform import EventTransform
+from hepdata_adapters.torch.transform.event_transform import EventTransform
+from hepdata_adapters.torch.transform.scaling import Encoding
 from hepdata_serving.checks import user_functions
 from hepdata_serving.errors import ExportError, one_line
 from hepdata_serving.onnx.runtime import OUTPUTS
@@ -46,7 +51,7 @@ class GraphInput:
 
 
 def graph_inputs(transform: Transform) -> list[GraphInput]:
-    """The inputs of a graph, those of `hepdata_adapters.common.dense.dense_inputs`, in order.
+    """The inputs of a graph, those of `hepdata_adapters.common.inference.padded_inputs.dense_inputs`, in order.
 
     >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
     >>> transform = Transform.of_vector(VectorTransform(features=(

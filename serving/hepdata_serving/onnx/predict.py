@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hepdata_adapters.common.columns import take_all
-from hepdata_adapters.common.errors import DataError
-from hepdata_adapters.common.inference import raw_events, scan_inputs, score_columns
-from hepdata_adapters.common.scores import ScoreWriter
+from hepdata_adapters.common.core.columns import take_all
+from hepdata_adapters.common.core.errors import DataError
+from hepdata_adapters.common.inference.input_files import raw_events, scan_inputs, score_columns
+from hepdata_adapters.common.inference.score_writer import ScoreWriter
 from hepdata_serving.onnx.runtime import OnnxModel
 
 

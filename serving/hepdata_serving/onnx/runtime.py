@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Column, Columns, Jagged, take_all
-from hepdata_adapters.common.dense import dense_inputs
-from hepdata_adapters.common.errors import EventError, MissingExtraError
-from hepdata_adapters.common.events import columns_from_events, events_from_columns
+from hepdata_adapters.common.core.columns import Column, Columns, Jagged, take_all
+from hepdata_adapters.common.core.errors import EventError, MissingExtraError
+from hepdata_adapters.common.inference.padded_inputs import dense_inputs
+from hepdata_adapters.common.inference.raw_events import columns_from_events, events_from_columns
 from hepdata_serving.answers import MAX_ROWS
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.golden import check_golden

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving.answers import answer_one
 from hepdata_serving.errors import BodyError, ServerError
 from hepdata_serving.incoming import MAX_BODY_BYTES, decoded

@@ -9,7 +9,7 @@ import onnx
 import torch
 from onnxscript import opset18 as op
 
-import hepdata_adapters.torch.members  # noqa: F401 (registers side_by_side)
+import hepdata_adapters.torch.transform.objects  # noqa: F401 (registers side_by_side)
 
 
 def stable_sort(

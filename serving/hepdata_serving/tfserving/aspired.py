@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving.tfserving.configs import MODELS
 
 _FOLDER = "models"

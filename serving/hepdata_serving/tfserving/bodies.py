@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from hepdata_adapters.common.columns import Array
+from hepdata_adapters.common.core.columns import Array
 from hepdata_serving.tfserving.faults import invalid
 from hepdata_serving.tfserving.servable import check_names
 from hepdata_serving.tfserving.tensors import from_json

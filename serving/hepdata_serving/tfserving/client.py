@@ -1,7 +1,7 @@
 """Ask any server with TF Serving's REST interface for the predictions of raw events.
 
 What the model takes is read from its metadata: a branch is an input ``(n,)`` or ``(n, k)``, or,
-if jagged, an input ``(n, m)`` of any m beside the lengths (`hepdata_adapters.common.dense`).
+if jagged, an input ``(n, m)`` of any m beside the lengths (`hepdata_adapters.common.inference.padded_inputs`).
 This needs no TensorFlow.
 """
 
@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import requests
 
-from hepdata_adapters.common.columns import Columns, Jagged, take_all
-from hepdata_adapters.common.dense import LENGTH, dense_inputs, input_name
-from hepdata_adapters.common.errors import ConfigError, EventError
-from hepdata_adapters.common.events import columns_from_events
+from hepdata_adapters.common.core.columns import Columns, Jagged, take_all
+from hepdata_adapters.common.core.errors import ConfigError, EventError
+from hepdata_adapters.common.files.preparation import RawBranch
+from hepdata_adapters.common.inference.padded_inputs import LENGTH, dense_inputs, input_name
+from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.preparation import RawBranch
 from hepdata_serving.client import plain, send
 from hepdata_serving.errors import ServerError
 from hepdata_serving.transforms import any_events

@@ -16,7 +16,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse,
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from hepdata_adapters.common.errors import HepDataError
+from hepdata_adapters.common.core.errors import HepDataError
 from hepdata_serving.tfserving.aspired import Aspired, aspired, read_config
 from hepdata_serving.tfserving.faults import RequestError, invalid
 from hepdata_serving.tfserving.servable import Servable, load

@@ -14,9 +14,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from hepdata_adapters.common.dense import dense_inputs
-from hepdata_adapters.common.errors import EventError
-from hepdata_adapters.common.events import columns_from_events, without_nan
+from hepdata_adapters.common.core.errors import EventError
+from hepdata_adapters.common.inference.padded_inputs import dense_inputs
+from hepdata_adapters.common.inference.raw_events import columns_from_events, without_nan
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.archive import checked_name, write_atomically
 from hepdata_serving.checks import check_exportable, check_scores, check_task, golden_values, needed

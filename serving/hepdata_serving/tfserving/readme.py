@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hepdata_adapters.common.dense import dense_inputs
-from hepdata_adapters.common.events import columns_from_events
+from hepdata_adapters.common.inference.padded_inputs import dense_inputs
+from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.tf.transform import input_signature
+from hepdata_adapters.tf.transform.event_transform import input_signature
 from hepdata_serving.archive import write_atomically
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.integrity import parse_json

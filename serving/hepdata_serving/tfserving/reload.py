@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf import text_format
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving.errors import ArchiveError, ServerError
 from hepdata_serving.tfserving.protocol import AVAILABLE, END, call, message
 from hepdata_serving.tfserving.versions import ROLLOUT

@@ -27,7 +27,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     add_PredictionServiceServicer_to_server,
 )
 
-from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.core.errors import ConfigError, HepDataError
 from hepdata_serving.tfserving.engine import Engine
 from hepdata_serving.tfserving.faults import RequestError, invalid
 from hepdata_serving.tfserving.servable import DEFAULT_SIGNATURE

@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.columns import Array
+from hepdata_adapters.common.core.columns import Array
 from hepdata_adapters.common.transform.pipeline import ModelInput, Transform, chosen
-from hepdata_adapters.tf.transform import EventTransform, input_signature
+from hepdata_adapters.tf.transform.event_transform import EventTransform, input_signature
 from hepdata_serving.errors import ArchiveError, ExportError
 
 Scorer = Callable[[Any], tf.Tensor]

@@ -18,9 +18,9 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from hepdata_adapters.common.columns import Array
-from hepdata_adapters.common.dense import dense_inputs
-from hepdata_adapters.common.events import columns_from_events
+from hepdata_adapters.common.core.columns import Array
+from hepdata_adapters.common.inference.padded_inputs import dense_inputs
+from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.golden import check_golden
 from hepdata_serving.integrity import check_folder, parse_json

@@ -17,7 +17,7 @@ from typing import Any, Self
 import grpc
 import uvicorn
 
-from hepdata_adapters.common.errors import ConfigError, HepDataError
+from hepdata_adapters.common.core.errors import ConfigError, HepDataError
 from hepdata_serving.errors import ServerError
 from hepdata_serving.signals import signals_set
 from hepdata_serving.tfserving.engine import Engine

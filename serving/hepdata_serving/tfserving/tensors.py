@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from hepdata_adapters.common.columns import Array
+from hepdata_adapters.common.core.columns import Array
 from hepdata_serving.tfserving.faults import invalid
 
 MAX_BYTES = 256 * 1024 * 1024

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from hepdata_adapters.common.events import columns_from_events
-from hepdata_adapters.common.transform.feature import FeatureTransform
+from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.tfserving.export import export_tfserving
 

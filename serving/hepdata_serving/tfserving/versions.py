@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from hepdata_adapters.common.errors import ConfigError, nearest
+from hepdata_adapters.common.core.errors import ConfigError, nearest
 from hepdata_serving.archive import write_atomically
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.integrity import parse_json

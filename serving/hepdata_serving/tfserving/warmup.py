@@ -13,8 +13,8 @@ import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
-from hepdata_adapters.common.dense import dense_inputs
-from hepdata_adapters.common.events import columns_from_events
+from hepdata_adapters.common.inference.padded_inputs import dense_inputs
+from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.tfserving.saved_model import RAW_SIGNATURE
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 from urllib.parse import urlsplit
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving.torchserve.config import ADDRESSES
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (what a user may write)

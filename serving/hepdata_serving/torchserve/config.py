@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.integrity import parse_json
 from hepdata_serving.torchserve.properties import render

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from hepdata_adapters.common.errors import HepDataError
-from hepdata_adapters.common.events import without_nan
+from hepdata_adapters.common.core.errors import HepDataError
+from hepdata_adapters.common.inference.raw_events import without_nan
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.answers import predict_events
 from hepdata_serving.archive import checked_name, source_files, write_atomically, zip_bytes

@@ -20,7 +20,7 @@ if _CODE.is_dir():
 
 import torch  # noqa: E402
 
-from hepdata_adapters.common import errors  # noqa: E402
+from hepdata_adapters.common.core import errors  # noqa: E402
 from hepdata_adapters.common.transform.pipeline import Transform  # noqa: E402
 from hepdata_serving.answers import Score, answer_batch, predict_events  # noqa: E402
 from hepdata_serving.errors import ArchiveError, BodyError  # noqa: E402

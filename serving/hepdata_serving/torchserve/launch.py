@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from hepdata_adapters.common.errors import MissingExtraError
+from hepdata_adapters.common.core.errors import MissingExtraError
 from hepdata_serving.torchserve.config import STORE
 from hepdata_serving.torchserve.settings import Settings
 

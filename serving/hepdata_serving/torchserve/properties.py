@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 
 ENCODING = "iso-8859-1"
 """What Java reads; any bytes are read and written unchanged with it."""

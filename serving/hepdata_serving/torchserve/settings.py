@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hepdata_adapters.common.errors import ConfigError
+from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving.torchserve import config
 from hepdata_serving.torchserve.addresses import Address, addresses
 from hepdata_serving.torchserve.config import CONFIG, STORE, Model

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hepdata_adapters.common.errors import ConfigError, nearest
+from hepdata_adapters.common.core.errors import ConfigError, nearest
 from hepdata_serving.archive import write_atomically
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.integrity import parse_json

@@ -1,0 +1,369 @@
+"""The configuration: samples, features, split and sampling; model and training beside them.
+
+One pydantic model, built in Python or read from YAML (`config_file`). Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import keyword
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from hepdata_adapters.common.config.counts import Events, Folds, Streams
+from hepdata_adapters.common.config.feature_config import (
+    RESERVED,
+    Feature,
+    FeatureDefaults,
+    Finite,
+    FunctionScaling,
+    Input,
+    Name,
+    Objects,
+    Text,
+)
+from hepdata_adapters.common.config.training_config import ModelConfig, TrainingConfig
+
+Task = Literal["binary", "multiclass", "regression"]
+Framework = Literal["torch", "tf"]
+Verify = Literal["none", "size", "checksum"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _number_or_name(text: Any) -> Any:
+    """A number for text that is one, such as "1e-3": no branch is called so."""
+    if isinstance(text, str) and text[:1] in set("0123456789.+-"):
+        with contextlib.suppress(ValueError):
+            return float(text)
+    return text
+
+
+class Weight(_Model):
+    """An event weight: the value of a branch times a constant, either may be left out.
+
+    cross_section in pb, luminosity in 1/pb: the weight is multiplied with their product and
+    divided by the sum of the branch over all events of the sample (their number without one), so
+    that the sample adds up to the events expected in data.
+    """
+
+    branch: str | None = None
+    constant: float = Field(default=1.0, allow_inf_nan=False)
+    cross_section: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    luminosity: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _both(self) -> Weight:
+        if (self.cross_section is None) != (self.luminosity is None):
+            raise ValueError("cross_section and luminosity go together")
+        return self
+
+
+class Sample(_Model):
+    """A physics process: files, and what all their events have in common.
+
+    files: paths, globs, URLs, each optionally with its tree as ``file.root:tree``.
+    label: a number for all events, the name of a branch, or an expression over branches.
+    selection: a cut on the events, such as ``nJet >= 4 & max(Jet_pt) > 30`` (see `expressions`).
+    weight: a number, the name of a branch (or an expression over branches), or both as
+    ``{branch: …, constant: …}``.
+
+    >>> Sample(files="ttH_*.root", tree="Events", label=1).files
+    ('ttH_*.root',)
+    """
+
+    files: tuple[str, ...] = Field(min_length=1)
+    name: str = ""
+    tree: str | None = None
+    label: Finite | str | None = None
+    weight: Weight = Weight()
+    selection: str | None = Field(default=None, min_length=1)
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _listed(cls, files: Any) -> Any:
+        if isinstance(files, str | Path):
+            return (str(files),)
+        return tuple(map(str, files)) if isinstance(files, list | tuple) else files
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _label(cls, label: Any) -> Any:
+        return _number_or_name(label)
+
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _weight(cls, weight: Any) -> Any:
+        weight = _number_or_name(weight)
+        if isinstance(weight, str):
+            return Weight(branch=weight)
+        return Weight(constant=weight) if isinstance(weight, int | float) else weight
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        files = data.get("files") if isinstance(data, dict) else None
+        if not files or not isinstance(files, str | Path | list | tuple) or data.get("name"):
+            return data  # nothing to name it after: left to the checks of the fields
+        first = str(files if isinstance(files, str | Path) else files[0])
+        return data | {"name": first.rsplit("/", 1)[-1]}
+
+
+_SUFFIXES = ("_mask", "_offsets", "_cells", "_values")
+_WAYS = {
+    "fractions": ("train", "validation", "test", "seed", "identity"),
+    "folds": ("folds", "fold", "seed", "identity"),
+    "branch": ("branch", "values"),
+    "files": ("files",),
+}
+
+
+class Split(_Model):
+    """Which events are for training, validation and test, in one of four ways.
+
+    *Fractions* ``train``, ``validation`` and ``test``, by a hash of each event's identity.
+    *Folds*: the same hash gives each event one of ``folds`` numbers. Number ``fold`` is the test
+    split, the next one (after the last, 0) validation, all others train: over all values of
+    ``fold`` each event is tested once.
+    *Branch*: the integer or bool ``branch`` says it, ``values`` says which of its values mean
+    which split.
+    *Files*: ``files`` has patterns of files for validation and test, matched from the right end
+    of the path (``run2018D_*.root``, ``2018/D/*``); all other files train.
+
+    identity: ``auto`` takes (run, luminosityBlock, event) where all files have them, else
+    ``entry`` (file UUID and entry number); a list names the integer branches to use.
+
+    >>> Split(folds=5, fold=3).way
+    'folds'
+    """
+
+    train: Fraction = 0.64
+    validation: Fraction = 0.16
+    test: Fraction = 0.20
+    folds: Folds | None = Field(default=None, ge=3)
+    fold: int | None = Field(default=None, ge=0)
+    branch: str | None = Field(default=None, min_length=1)
+    values: dict[Literal["train", "validation", "test"], tuple[int, ...]] = Field(
+        default={}, min_length=1
+    )
+    files: dict[Literal["validation", "test"], tuple[str, ...]] = Field(default={}, min_length=1)
+    seed: int = 0
+    identity: Literal["auto", "entry"] | tuple[str, ...] = "auto"
+
+    @property
+    def way(self) -> Literal["fractions", "folds", "branch", "files"]:
+        """What decides the split of an event."""
+        if self.files:
+            return "files"
+        if self.branch is not None or self.values:
+            return "branch"
+        return "fractions" if self.folds is None and self.fold is None else "folds"
+
+    @field_validator("values", "files", mode="before")
+    @classmethod
+    def _lists(cls, chosen: Any) -> Any:
+        if not isinstance(chosen, dict):
+            return chosen
+        return {k: [v] if isinstance(v, str | int) else v for k, v in chosen.items()}
+
+    @field_validator("files")
+    @classmethod
+    def _patterns(cls, files: dict[Any, tuple[str, ...]]) -> dict[Any, tuple[str, ...]]:
+        if any(not PurePosixPath(pattern).parts for found in files.values() for pattern in found):
+            raise ValueError("a pattern of files is empty")
+        return files
+
+    @model_validator(mode="after")
+    def _whole(self) -> Split:
+        known = _WAYS[self.way]
+        foreign = [name for name in self.model_fields_set if name not in known]
+        if foreign:
+            raise ValueError(
+                f"a split by {self.way} takes {', '.join(known)}, not {', '.join(sorted(foreign))}"
+            )
+        total = self.train + self.validation + self.test
+        if self.way == "fractions" and abs(total - 1.0) > 1e-9:
+            raise ValueError(f"train + validation + test must be 1, not {total:g}")
+        if self.way == "folds":
+            if self.folds is None or self.fold is None:
+                raise ValueError("folds (how many) and fold (which one) go together")
+            if self.fold >= self.folds:
+                raise ValueError(f"fold is 0 to {self.folds - 1}, not {self.fold}")
+        if self.way == "branch":
+            if self.branch is None or not self.values:
+                raise ValueError("branch and values (of each split) go together")
+            listed = [value for values in self.values.values() for value in values]
+            twice = [value for value, count in Counter(listed).items() if count > 1]
+            if twice:
+                raise ValueError(f"values: {twice[0]} is listed twice")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _one_way(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # the keys of the other ways say nothing, and would be refused when read again
+        return {name: value for name, value in dump(self).items() if name in _WAYS[self.way]}
+
+
+class Sampling(_Model):
+    """How events are mixed and shuffled, and how often each comes.
+
+    chunk_size: events mixed together in each stream. The rest is about the training split only.
+    balance: ``over`` repeats events of rare classes, ``under`` leaves out events of frequent ones,
+    so that the classes have these proportions of the events, whatever these weigh; ``weights``
+    scales the weights, so that they have them of the sum of weights.
+    proportions: share of each class number; equal by default.
+    resample: draw events in proportion to |weight|; each then has the mean of |weight|, its sign
+    kept.
+    """
+
+    seed: int = 0
+    chunk_size: Events = Field(default=8192, ge=1)
+    canonical_workers: Streams = Field(default=12, ge=1)
+    balance: Literal["none", "over", "under", "weights"] = "none"
+    proportions: dict[int, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    resample: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Sampling:
+        if self.proportions is not None and self.balance == "none":
+            raise ValueError("proportions need balance: over, under or weights")
+        if self.resample and self.balance in ("over", "under"):
+            raise ValueError(f"resample draws the events itself: it excludes {self.balance!r}")
+        return self
+
+    @property
+    def changes_composition(self) -> bool:
+        """Whether an epoch is something else than each training event once, as it is."""
+        return self.resample or self.balance != "none"
+
+
+class DatasetConfig(_Model):
+    """Everything that decides which events are delivered, and as what.
+
+    objects: which objects of a jagged group stay, and in what order. columns: derived branches
+    by name, each an expression. features: the columns of the vector ``x``. inputs: further
+    representations by name: sets, images, ragged values. statistics: what the scaling is learnt
+    from: training ``events``, each by the absolute value of its ``weights``, or with all
+    ``classes`` weighing the same. verify: what of each file is compared with what the first run
+    saw: nothing, ``size`` (size, entries, branches, UUID), or ``checksum`` (also the values of
+    each read). checksums: a list of adler32 of whole files, compared once.
+
+    >>> config = DatasetConfig(samples=[Sample(files="a.root", label=1)], features=["MET"])
+    >>> config.features
+    (Feature(branch='MET', expression=None, scaling=None, clip=None, length=None, \
+missing=None, indicator=False, overflow=None),)
+    """
+
+    samples: tuple[Sample, ...] = Field(min_length=1)
+    objects: dict[Name, Objects] = {}
+    columns: dict[Name, Text] = {}
+    features: Literal["*"] | tuple[Feature, ...] = "*"
+    inputs: dict[Name, Input] = {}
+    exclude: tuple[str, ...] = ()
+    defaults: FeatureDefaults = FeatureDefaults()
+    task: Task | None = None
+    statistics: Literal["events", "weights", "classes"] = "events"
+    split: Split = Split()
+    sampling: Sampling = Sampling()
+    specs: str | None = None
+    verify: Verify = "none"
+    checksums: str | None = Field(default=None, min_length=1)
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _features(cls, features: Any) -> Any:
+        if features == "*" or features == ["*"]:
+            return "*"
+        if isinstance(features, list | tuple):
+            return tuple({"branch": f} if isinstance(f, str) else f for f in features)
+        return features
+
+    @field_validator("samples")
+    @classmethod
+    def _names(cls, samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+        labelled = [sample.label is not None for sample in samples]
+        if any(labelled) and not all(labelled):
+            bare = [sample.name for sample in samples if sample.label is None]
+            raise ValueError(f"samples without a label beside labelled ones: {', '.join(bare)}")
+        return samples
+
+    @field_validator("inputs")
+    @classmethod
+    def _input_names(cls, inputs: dict[str, Any]) -> dict[str, Any]:
+        for name in inputs:
+            if name in RESERVED or any(name.endswith(suffix) for suffix in _SUFFIXES):
+                raise ValueError(f"{name!r} is the name of something else in a batch")
+            if name.startswith("_") or keyword.iskeyword(name):
+                raise ValueError(f"{name!r} cannot be the input of an exported model: rename it")
+        return inputs
+
+    @model_validator(mode="after")
+    def _something(self) -> DatasetConfig:
+        if not self.features and not self.inputs:
+            raise ValueError("no features and no inputs: the model would see nothing")
+        if self.checksums and self.verify == "none":
+            raise ValueError("checksums needs verify: size or checksum")
+        return self
+
+    @property
+    def derived(self) -> dict[str, str]:
+        """The derived columns, those of the features included: expression by name."""
+        found = dict(self.columns)
+        for feature in self.listed:
+            if feature.expression is not None:
+                found[feature.branch] = feature.expression
+        return found
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> DatasetConfig:
+        known = dict(self.columns)
+        for feature in self.listed:
+            text = feature.expression
+            if text is not None and known.setdefault(feature.branch, text) != text:
+                raise ValueError(f"{feature.branch!r} has two expressions")
+        return self
+
+    @property
+    def scaling_functions(self) -> tuple[str, ...]:
+        """The user's functions that features name."""
+        scalings = (feature.scaling for feature in self.listed)
+        return tuple(s.function for s in scalings if isinstance(s, FunctionScaling))
+
+    @property
+    def listed(self) -> list[Feature]:
+        """All features that are listed, of ``x`` and of the inputs."""
+        found = [] if self.features == "*" else list(self.features)
+        for given in self.inputs.values():
+            found += getattr(given, "features", ())
+        return found
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the samples have labels."""
+        return self.samples[0].label is not None
+
+
+class RunConfig(DatasetConfig):
+    """A `DatasetConfig` with the model and its training: what ``fit`` takes.
+
+    framework: of the model; ``torch`` trains with Lightning, ``tf`` with Keras.
+    """
+
+    name: str = Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    framework: Framework = "torch"
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()

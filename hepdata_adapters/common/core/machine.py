@@ -1,0 +1,46 @@
+"""What this machine can carry: memory, and processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hepdata_adapters.common.core.errors import ConfigError
+
+LEAST_PROCESSES, PER_CORE = 32, 4
+
+
+def check_processes(what: str, count: int) -> None:
+    """Raise ConfigError for more processes than make sense on this machine.
+
+    >>> check_processes("num_workers", 2)
+    """
+    cores = os.cpu_count() or 1
+    most = max(LEAST_PROCESSES, PER_CORE * cores)
+    if count > most:
+        raise ConfigError(
+            f"{what} is at most {most} here, not {count}: each is a process of about 0.3 GB, and "
+            f"this machine has {cores} cores"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can get without swapping, or None where the system does not say."""
+    found = [
+        int(line.split()[1]) * 1024
+        for line in _lines("/proc/meminfo")
+        if line.startswith("MemAvailable:")
+    ]
+    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if limit and used and limit[0].strip().isdecimal():
+        found.append(max(0, int(limit[0]) - int(used[0])))
+    if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(found, default=None)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,173 @@
+"""Reading entry ranges of trees as columns. Open files and decoded units are kept, bounded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hepdata_adapters.common.core.columns import Columns
+from hepdata_adapters.common.core.errors import FileError, InvalidValueError, ReplacedError
+from hepdata_adapters.common.files.checksums import Records
+from hepdata_adapters.common.files.content import content_of
+from hepdata_adapters.common.files.manifest import FileInfo
+from hepdata_adapters.common.files.open import open_root, reading
+from hepdata_adapters.common.files.read import read_columns
+from hepdata_adapters.common.files.schema import Branch, get_tree
+from hepdata_adapters.common.files.unreadable import of_file, read_each
+
+MAX_OPEN_FILES = 64
+MAX_CACHED_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A tree of an open file."""
+
+    file: FileInfo
+    directory: Any
+    tree: Any
+
+
+class Source:
+    """Reads columns; belongs to one process (open it after the fork).
+
+    branches: names of the branches to read, the same for all files. A file stays open while it
+    is in use: what is read of it is of one content, that of the manifest, or ReplacedError is
+    raised, at the latest by `check`, which leaving the ``with`` block calls.
+    """
+
+    def __init__(
+        self,
+        branches: Sequence[str],
+        max_open: int = MAX_OPEN_FILES,
+        max_bytes: int = MAX_CACHED_BYTES,
+    ) -> None:
+        self.branches = tuple(dict.fromkeys(branches))
+        self._max_open, self._max_bytes = max_open, max_bytes
+        self._open: OrderedDict[tuple[str, str], Opened] = OrderedDict()
+        self._units: OrderedDict[tuple[str, str, int], tuple[Columns, int]] = OrderedDict()
+        self._bytes = 0
+        self._records = Records()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.check()
+        finally:
+            self.close()
+
+    def check(self) -> None:
+        """Raise ReplacedError if a file in use is not what it was. For the end of each pass."""
+        for opened in list(self._open.values()):
+            self._check(opened)
+
+    def close(self) -> None:
+        """Close all files and forget all units."""
+        while self._open:
+            self._open.popitem()[1].directory.close()
+        self._units.clear()
+        self._bytes = 0
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of the units kept."""
+        return self._bytes
+
+    def unit(self, file: FileInfo, number: int) -> Columns:
+        """All columns of one unit of a file, from the cache if it is there."""
+        name = (file.url, file.tree, number)
+        if name in self._units:
+            self._units.move_to_end(name)
+            return self._units[name][0]
+        columns = self.read(file, int(file.units[number]), int(file.units[number + 1]))
+        size = sum(column.nbytes for column in columns.values())
+        self._units[name] = (columns, size)
+        self._bytes += size
+        while self._bytes > self._max_bytes and len(self._units) > 1:
+            self._bytes -= self._units.popitem(last=False)[1][1]
+        return columns
+
+    def read(self, file: FileInfo, start: int, stop: int) -> Columns:
+        """Columns of entries ``start`` to ``stop``, the derived ones computed.
+
+        Raises FileError with the entry range, InvalidValueError where branches that should share
+        a count do not.
+        """
+        opened = self._opened(file)
+        branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
+        try:
+            columns = _read(opened.tree, branches, start, stop, file)
+        except FileError:
+            self._check(opened, ask=False)  # what looks like damage may be another file
+            self._drop(opened)  # a broken handle serves no second try
+            raise
+        self._check(opened, ask=False)
+        if file.record:
+            place = {"file": file.url, "tree": file.tree}
+            self._records.check(file.record, columns, start, stop, place)
+        try:
+            columns = file.preparation(columns, self.branches)
+        except InvalidValueError as error:
+            raise error.at(file.url, file.tree, start) from None
+        for name, column in columns.items():
+            if len(column) != stop - start:
+                raise FileError(
+                    f"{len(column)} values read for {stop - start} entries",
+                    file=file.url, tree=file.tree, branch=name, entries=(start, stop),
+                )  # fmt: skip
+        return columns
+
+    def _opened(self, file: FileInfo) -> Opened:
+        name = (file.url, file.tree)
+        if name in self._open:
+            self._open.move_to_end(name)
+            return self._open[name]
+        directory = open_root(file.url)
+        try:
+            with reading(file=file.url, tree=file.tree):
+                tree = get_tree(directory, file.tree, file.url)
+                difference = file.content.difference(content_of(directory, file.tree, tree))
+                opened = Opened(file, directory, tree)
+            if difference:
+                raise ReplacedError.by(difference, file.url)
+        except BaseException:
+            directory.close()
+            raise
+        self._open[name] = opened
+        while len(self._open) > self._max_open:
+            oldest = next(iter(self._open.values()))
+            self._check(oldest, ask=False)
+            self._drop(oldest)
+        return opened
+
+    def _check(self, opened: Opened, *, ask: bool = True) -> None:
+        """Raise ReplacedError, and close the file, if it is no longer the one that was opened.
+
+        ask: the server of a remote file too, see `RemoteSource.change`.
+        """
+        with reading(file=opened.file.url):
+            change = opened.directory.file.source.change(ask=ask)
+        if change:
+            self._drop(opened)
+            raise ReplacedError.by(change, opened.file.url)
+
+    def _drop(self, opened: Opened) -> None:
+        self._open.pop((opened.file.url, opened.file.tree), None)
+        opened.directory.close()
+
+
+def _read(tree: Any, branches: Sequence[Branch], start: int, stop: int, file: FileInfo) -> Columns:
+    """`read_columns`; the FileError names the branches that cannot be read."""
+    place: Any = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
+    try:
+        with reading(**place):
+            return read_columns(tree, branches, start, stop)
+    except FileError as error:
+        if of_file(error):
+            read_each(lambda few: read_columns(tree, few, start, stop), branches, place)
+        raise

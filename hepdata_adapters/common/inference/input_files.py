@@ -1,0 +1,99 @@
+"""Reading files for a trained model: units in input order, with the identity of each event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdata_adapters.common.config.dataset_config import Sample, Split
+from hepdata_adapters.common.core.columns import Array, Columns, take_all
+from hepdata_adapters.common.core.errors import InvalidValueError, SchemaError
+from hepdata_adapters.common.events.split import identity_branches
+from hepdata_adapters.common.files.manifest import FileInfo, Manifest, build_manifest
+from hepdata_adapters.common.files.source import Source
+from hepdata_adapters.common.transform.advice import retrained
+from hepdata_adapters.common.transform.pipeline import Transform, Transformed
+
+
+@dataclass(frozen=True, eq=False)
+class RawEvents:
+    """The events of one unit: identity and raw columns, ``(n,)`` each.
+
+    identity: ``file`` (number in the manifest), ``file_name``, ``entry``, and run,
+    luminosityBlock, event where the files have them.
+    """
+
+    file: FileInfo
+    start: int
+    identity: dict[str, Array]
+    columns: Columns
+
+
+def scan_inputs(files: Sequence[str], transform: Transform) -> Manifest:
+    """The manifest of files to predict; raises SchemaError where they do not fit the model."""
+    manifest = build_manifest([Sample(files=tuple(files))])
+    for wanted in transform.branches:
+        for file in manifest.files:
+            branch = file.branch(wanted.name)
+            found = (branch.kind, branch.dtype, branch.size)
+            if found != (wanted.kind, wanted.dtype, wanted.size):
+                raise SchemaError(
+                    f"is {branch.describe()}, the model was trained on "
+                    f"{wanted.dtype} ({wanted.kind})",
+                    file=file.url, tree=file.tree, branch=wanted.name,
+                )  # fmt: skip
+    return manifest
+
+
+def raw_events(manifest: Manifest, branches: Sequence[str]) -> Iterator[RawEvents]:
+    """All events, unit by unit, in input order, with the columns of these branches."""
+    identity = identity_branches(Split(), manifest)
+    with Source([*branches, *identity]) as source:
+        for number, file in enumerate(manifest.files):
+            for start, stop in zip(file.units[:-1].tolist(), file.units[1:].tolist(), strict=True):
+                columns = source.read(file, start, stop)
+                event: dict[str, Array] = {
+                    "file": np.full(stop - start, number, np.int32),
+                    "file_name": np.full(stop - start, file.url),
+                    "entry": np.arange(start, stop, dtype=np.int64),
+                }
+                event |= {
+                    name: column
+                    for name in identity
+                    if isinstance(column := columns[name], np.ndarray)
+                }
+                yield RawEvents(file, start, event, {name: columns[name] for name in branches})
+
+
+def transformed(events: RawEvents, rows: NDArray[np.int64], transform: Transform) -> Transformed:
+    """The representations of some events of a unit, and no look at others.
+
+    A fault names file and entry.
+    """
+    file, columns = events.file, take_all(events.columns, rows)
+    try:
+        columns = transform.prepare(columns)
+    except InvalidValueError as error:
+        row = error.row or 0
+        raise error.at(file.url, file.tree, events.start + int(rows[row]) - row) from None
+    for fault in transform.faults(columns):
+        entry = events.start + int(rows[fault.row])
+        raise InvalidValueError(
+            f"{fault.reason}; {retrained(fault)}", kind=fault.kind,
+            file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
+        )  # fmt: skip
+    return transform(columns)
+
+
+def score_columns(scores: NDArray[np.float32], names: Sequence[str]) -> dict[str, Array]:
+    """Scores ``(n,)`` or ``(n, classes)`` as one column an output.
+
+    >>> list(score_columns(np.zeros((2, 2), np.float32), ["ttH", "QCD"]))
+    ['score_ttH', 'score_QCD']
+    """
+    if scores.ndim == 1:
+        return {"score": scores}
+    return {f"score_{name}": scores[:, i] for i, name in enumerate(names)}

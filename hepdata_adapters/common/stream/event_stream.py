@@ -1,0 +1,309 @@
+"""The stream: joins manifest, plan, source and transform into batches of numpy arrays.
+
+No framework here; the torch and tf rooms turn the same batches into their tensors.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdata_adapters.common.core.columns import (
+    Columns,
+    Jagged,
+    concatenate_all,
+    empty_lists,
+    flattened,
+    take_all,
+)
+from hepdata_adapters.common.core.errors import DataError, InvalidValueError
+from hepdata_adapters.common.core.ledger import Kind, Ledger, SharedLedger
+from hepdata_adapters.common.events.class_counts import copies_of
+from hepdata_adapters.common.events.selection import deciding_branches, member_codes
+from hepdata_adapters.common.events.split import SPLITS, SplitName
+from hepdata_adapters.common.events.targets import labels_of, weights_of
+from hepdata_adapters.common.files.manifest import FileInfo
+from hepdata_adapters.common.files.source import MAX_CACHED_BYTES, MAX_OPEN_FILES, Source
+from hepdata_adapters.common.plan.plan import Chunk, Piece, Plan, UnitRange
+from hepdata_adapters.common.plan.shard import Shard
+from hepdata_adapters.common.specs.compute import file_branches
+from hepdata_adapters.common.stream.dataset import Batch, Dataset, label_dtype
+from hepdata_adapters.common.stream.memory import buffer_of
+from hepdata_adapters.common.transform.advice import advice_for
+from hepdata_adapters.common.transform.pipeline import Transformed
+from hepdata_adapters.common.transform.scaling_functions import import_functions
+
+PADDING_EVENT = -1
+COUNTS = "counts"  # of the ledger; never delivered
+OBJECTS = "objects"  # before and after cuts; become part of the counts
+LEDGER_SECONDS = 0.5
+
+
+class Step(NamedTuple):
+    """A global batch to deliver. left_out: events after it that no rank is to deliver, and why."""
+
+    plan: Plan
+    batch: int
+    left_out: int = 0
+    reason: Kind = "events dropped for equal ranks"
+
+
+class Loaded(NamedTuple):
+    """A chunk in memory: its transformed events as read, and the order to deliver them in."""
+
+    chunk: Chunk
+    events: Columns
+    order: NDArray[np.int64]
+
+
+class EventStream:
+    """Reads the batches of a plan in one process. Open it where it is used, after any fork.
+
+    Batches are dicts of arrays with n rows: those of the transform (``x (n, d)`` float32, ``mask
+    (n, d)`` bool, ``lengths (n, j)`` int32, and those of the inputs), ``label (n,)`` in the dtype
+    of `label_dtype` (if the samples have labels), ``weight (n,)`` float64, ``event (n, 2)`` int64:
+    file number in the manifest, entry in the file. A ragged array has its values under its name,
+    of all events after each other, and ``(n + 1,)`` int64 offsets under ``NAME_offsets``.
+    """
+
+    def __init__(self, dataset: Dataset, split: SplitName | None) -> None:
+        import_functions(dataset.config.scaling_functions)  # in a worker process nobody has
+        self.dataset, self.split = dataset, split
+        self._objects = dataset.transform.objects_counted
+        self._counted = (*dataset.transform.counted, *self._objects.values())
+        self._sources: dict[tuple[str, ...], Source] = {}
+        self._reading: NDArray[np.int64] | None = None  # note for those who find us dead
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
+
+    def batches(
+        self,
+        steps: Iterable[Step],
+        shard: Shard,
+        ledger: SharedLedger | None = None,
+        dropped: int = 0,
+    ) -> Iterator[Batch]:
+        """The batches of one worker of one rank, in the order of the steps.
+
+        dropped: events for the ledger that no step delivers.
+        """
+        counts = Ledger()
+        counts.add("events dropped for equal ranks", dropped)
+        writer = f"{shard.rank}-{shard.worker}-{os.getpid()}-{next(_WRITERS)}"
+        if ledger and self._reading is None:
+            self._reading = ledger.note(f"{os.getpid()}-{next(_WRITERS)}")
+        chunks: dict[int, Loaded] = {}
+        present: Plan | None = None
+        written = time.monotonic()
+        try:
+            for step in steps:
+                if step.plan is not present:
+                    chunks.clear()
+                    present = step.plan
+                batch = self._batch(step, shard, chunks, counts)
+                if ledger and time.monotonic() - written > LEDGER_SECONDS:
+                    ledger.write(writer, counts)
+                    written = time.monotonic()
+                yield batch
+            for source in self._sources.values():
+                source.check()
+        finally:  # also where the consumer stops early
+            if ledger:
+                ledger.write(writer, counts)
+
+    def _batch(self, step: Step, shard: Shard, chunks: dict[int, Loaded], ledger: Ledger) -> Batch:
+        """The rank's rows of a step; ``chunks`` keeps the chunk of each canonical stream."""
+        plan = step.plan
+        share = shard.share(step.batch, plan.rows(step.batch), plan.rows(0))
+        parts = [self._rows(plan, piece, chunks) for piece in plan.locate(*share[:3])]
+        for row in share.wrapped:
+            parts += [self._rows(plan, piece, chunks) for piece in plan.locate(0, row, row + 1)]
+        if share.padding:
+            parts.append(self._padding(share.padding))
+        events = concatenate_all(parts)
+        counts = np.asarray(events.pop(COUNTS))
+        ledger.add_counts(counts, self._counted)
+        ledger.add("events delivered", share.last - share.first)
+        ledger.add("padding rows for equal ranks", share.padding)
+        ledger.add("events repeated for equal ranks", len(share.wrapped))
+        ledger.add("events dropped for equal ranks", share.dropped)
+        ledger.add(step.reason, step.left_out if shard.rank == 0 else 0)
+        return flattened(events)
+
+    def _rows(self, plan: Plan, piece: Piece, chunks: dict[int, Loaded]) -> Columns:
+        loaded = chunks.get(piece.stream)
+        if loaded is None or loaded.chunk != piece.chunk:
+            # the old one goes first: memory is one chunk a stream
+            loaded = None
+            chunks.pop(piece.stream, None)
+            loaded = Loaded(piece.chunk, self._load(plan, piece.chunk), plan.order(piece.chunk))
+            chunks[piece.stream] = loaded
+        rows = loaded.order[piece.first : piece.last]
+        return take_all(loaded.events, rows)
+
+    def _padding(self, rows: int) -> Columns:
+        transform = self.dataset.transform
+        batch: Columns = {
+            name: empty_lists(values, rows)
+            if isinstance(values, Jagged)
+            else np.zeros((rows, *values.shape[1:]), values.dtype)
+            for name, values in transform.empty.items()
+        }
+        batch |= {
+            "weight": np.zeros(rows, np.float64),
+            "event": np.full((rows, 2), PADDING_EVENT, np.int64),
+            COUNTS: np.zeros((rows, len(self._counted)), np.int32),
+        }
+        if self.dataset.layout.task:
+            batch["label"] = np.zeros(rows, label_dtype(self.dataset))
+        return batch
+
+    def _load(self, plan: Plan, chunk: Chunk) -> Columns:
+        parts: list[tuple[Columns, Columns]] = []
+        part: UnitRange | None = None
+        try:
+            for part in plan.parts(chunk):
+                parts.append(self._part(part))
+            merged = concatenate_all([targets for targets, _ in parts])
+            columns = concatenate_all([features for _, features in parts])
+            made = self._transformed(columns, np.asarray(merged["event"]))
+        except MemoryError as error:
+            raise self._out_of_memory(part) from error
+        counts = np.concatenate([made.counts, np.asarray(merged.pop(OBJECTS))], axis=1)
+        return merged | made.arrays | {COUNTS: counts}
+
+    def _out_of_memory(self, part: UnitRange | None) -> DataError:
+        """The error for a chunk that the memory does not hold, with the part that it came to."""
+        dataset = self.dataset
+        buffer = buffer_of(dataset.transform, dataset.config.sampling, dataset.specs)
+        if part is None:
+            return DataError(f"the memory ran out: {buffer}")
+        file = dataset.manifest.files[part.file]
+        units = file.units[part.unit : part.unit + 2].tolist()
+        return DataError(
+            f"the memory ran out: {buffer}",
+            file=file.url, tree=file.tree, entries=(units[0], units[1]),
+        )  # fmt: skip
+
+    def _part(self, part: UnitRange) -> tuple[Columns, Columns]:
+        """The targets and the feature columns of a unit range."""
+        dataset = self.dataset
+        file = dataset.manifest.files[part.file]
+        start, stop = int(file.units[part.unit]), int(file.units[part.unit + 1])
+        if self._reading is not None:
+            self._reading[:] = part.file, start, stop
+        columns = self._source(file).unit(file, part.unit)
+        rows = self._kept(file, start, stop, columns)
+        sample, task = dataset.config.samples[file.sample], dataset.layout.task
+        if part.label is not None and task:
+            label = labels_of(sample, task, file, columns, rows, start, label_dtype(dataset))
+            rows = rows[label == part.label]
+            if dataset.config.sampling.resample:
+                rows = np.repeat(rows, self._copies(file, columns, rows, start))
+        rows = rows[part.first : part.last]
+        weight = weights_of(sample, file, columns, rows, start)
+        if part.label is not None:
+            weight = self._sampled_weight(weight, part.label)
+        targets: Columns = {
+            "event": np.stack([np.full(len(rows), part.file), rows + start], axis=1).astype(
+                np.int64
+            ),
+            "weight": weight,
+            OBJECTS: self._object_counts(columns, rows),
+        }
+        if task:
+            targets["label"] = labels_of(
+                sample, task, file, columns, rows, start, label_dtype(dataset)
+            )
+        features = {name: columns[name] for name in dataset.transform.columns}
+        return targets, take_all(features, rows)
+
+    def _object_counts(self, columns: Columns, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """What the cuts on objects did to each event, ``(n, 2 groups)``."""
+        counts = [np.asarray(columns[name])[rows] for name in self._objects]
+        return np.stack(counts, axis=1).astype(np.int32) if counts else np.zeros(
+            (len(rows), 0), np.int32)  # fmt: skip
+
+    def _copies(
+        self, file: FileInfo, columns: Columns, rows: NDArray[np.int64], start: int
+    ) -> NDArray[np.int64]:
+        """How often each event is drawn."""
+        dataset, counts = self.dataset, self.dataset.counts
+        weight = weights_of(dataset.config.samples[file.sample], file, columns, rows, start)
+        reference = counts.reference if counts else 1.0
+        return copies_of(weight, rows + start, file, reference, dataset.config.sampling.seed)
+
+    def _sampled_weight(self, weight: NDArray[np.float64], label: int) -> NDArray[np.float64]:
+        """The weight of training events whose composition is changed; the sign is kept."""
+        dataset, counts = self.dataset, self.dataset.counts
+        if counts and dataset.config.sampling.resample:
+            weight = np.copysign(counts.reference, weight)
+        factor: float = dataset.composition[label].factor
+        return weight * factor
+
+    def _kept(self, file: FileInfo, start: int, stop: int, columns: Columns) -> NDArray[np.int64]:
+        """Rows of a unit that are selected and belong to the split."""
+        dataset = self.dataset
+        codes = member_codes(dataset.config.split, dataset.layout, file, start, stop, columns)
+        if self.split is None:
+            return np.flatnonzero(codes >= 0)
+        return np.flatnonzero(codes == SPLITS.index(self.split))
+
+    def _transformed(self, columns: Columns, events: NDArray[np.int64]) -> Transformed:
+        transform = self.dataset.transform
+        try:
+            return transform(columns)
+        except InvalidValueError:
+            dataset, fault = self.dataset, transform.faults(columns)[0]
+            number, entry = events[fault.row].tolist()
+            file = dataset.manifest.files[number]
+            settles = advice_for(fault, dataset.config, dataset.layout, dataset.specs)
+            raise InvalidValueError(
+                f"{fault.reason}; {settles}", kind=fault.kind,
+                file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
+            ) from None  # fmt: skip
+
+    def _source(self, file: FileInfo) -> Source:
+        """The reader of a file; samples that read the same branches share one.
+
+        All readers together keep to the bounds of one.
+        """
+        dataset = self.dataset
+        branches = file_branches(dataset.config, dataset.manifest, dataset.layout, file)
+        deciding = deciding_branches(dataset.layout, file.sample)
+        read = [*(branch.name for branch in branches), *deciding, *self._objects]
+        names = tuple(dict.fromkeys(read))
+        if names not in self._sources:
+            own = {
+                (
+                    sample.label if isinstance(sample.label, str) else None,
+                    sample.weight.branch,
+                    sample.selection,
+                )
+                for sample in dataset.config.samples
+            }
+            self._sources[names] = Source(
+                names,
+                max_open=max(1, MAX_OPEN_FILES // len(own)),
+                max_bytes=MAX_CACHED_BYTES // len(own),
+            )
+        return self._sources[names]
+
+
+_WRITERS = itertools.count()

@@ -1,0 +1,269 @@
+"""From features and specs to the transform: lengths and scaling parameters as plain numbers.
+
+Statistics are of raw values, before any clip. The minimum, the maximum and quantiles go through
+a clip and through a growing function as values do, so those of ``minmax``, ``robust``, ``log``,
+``log1p``, ``asinh`` and ``quantile`` are those of the clipped values. Mean and standard deviation
+do not: ``standard`` scales by those of the values without the clip.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from hepdata_adapters.common.config.feature_config import Clip, ConstantScaling, FunctionScaling
+from hepdata_adapters.common.config.problems import FeatureError, each
+from hepdata_adapters.common.events.layout import ResolvedFeature
+from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.specs.statistics import BranchStatistics
+from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling_functions import (
+    Asinh,
+    Log,
+    Log1p,
+    Quantile,
+    ScalingFunction,
+    user_function,
+)
+from hepdata_adapters.common.transform.vector import VectorTransform
+
+EXACT_INTEGERS = 2**24
+"""All integers up to here are float32 numbers (24 bits of significand)."""
+LEVELS = 101
+"""Knots of ``quantile``: one a percent, which the sketch knows to 0.1 %."""
+
+
+class Scaled(NamedTuple):
+    """The scaling of a feature: the fields of `FeatureTransform` of the same names."""
+
+    function: ScalingFunction | None = None
+    center: float = 0.0
+    factor: float = 1.0
+
+
+def build_transform(features: tuple[ResolvedFeature, ...], specs: Specs) -> VectorTransform:
+    """The transform of a dataset, in the order of its features."""
+    return VectorTransform(
+        features=each(
+            lambda feature: feature_transform(feature, specs.branches[feature.branch.name]),
+            features,
+        )
+    )
+
+
+def feature_transform(feature: ResolvedFeature, stats: BranchStatistics) -> FeatureTransform:
+    """One feature with the statistics of its branch.
+
+    Raises FeatureError where the two do not fit: logarithms of values that have none, a fill
+    value outside of the domain, integers that float32 does not tell apart.
+    """
+    kind: Literal["flat", "array", "jagged"] = stats.kind
+    name = feature.branch.name
+    scaled = scaling_of(feature, stats)
+    _check_exact(feature, stats)
+    clip = feature.clip
+    if isinstance(scaled.function, Quantile):
+        # what lies beyond the training values is clipped, and so counted
+        clip = (scaled.function.knots[0], scaled.function.knots[-1])
+    try:
+        return FeatureTransform(
+            branch=name,
+            kind=kind,
+            dtype=feature.branch.dtype,
+            width={"flat": 1, "array": stats.size, "jagged": pad_length(feature, stats)}[kind],
+            function=scaled.function,
+            center=scaled.center,
+            factor=scaled.factor,
+            clip=clip,
+            missing=missing_value(feature, stats),
+            indicator=feature.indicator,
+            # events that are left out of training never come here, so a server refuses them
+            overflow="truncate" if feature.overflow == "truncate" else "error",
+            pad=feature.pad,
+        )
+    except ValidationError as error:
+        reasons = "; ".join(found["msg"] for found in error.errors())
+        raise FeatureError(name, f"cannot be scaled: {reasons}") from error
+
+
+def scaling_of(feature: ResolvedFeature, stats: BranchStatistics) -> Scaled:
+    """Function, center and factor of a feature.
+
+    ``minmax``: minimum and range (paper, sect. 3.2). ``standard``: mean and standard deviation.
+    ``robust``: median and half the distance of the 16 % and 84 % quantiles, one standard
+    deviation of a normal distribution, or the standard deviation where these coincide.
+    ``log``, ``log1p``: the function, then ``robust`` of its values. ``asinh``:
+    ``asinh((value - median) / spread)`` with the numbers of ``robust``, so that it depends on no
+    unit: linear within the spread, logarithmic beyond. ``quantile``: the fraction of training
+    values below. A user's function is taken as it is.
+
+    A constant column keeps its distance from the constant, which is 0 in training; a column
+    without any value stays as it is.
+    """
+    scaling = feature.scaling
+    if isinstance(scaling, ConstantScaling):
+        return Scaled(None, scaling.center, _inverse(scaling.scale))
+    if isinstance(scaling, FunctionScaling):
+        return Scaled(user_function(scaling.function))
+    if scaling == "none" or not stats.count:
+        return Scaled()
+    low, high = _range(feature.clip, stats)
+    if scaling == "minmax":
+        return Scaled(None, low, _inverse(high - low))
+    if scaling == "standard":
+        # the rounding of the mean alone would make a constant column look spread
+        return Scaled(None, stats.mean, _inverse(stats.std)) if high > low else Scaled(None, low)
+    if scaling == "quantile":
+        function = _quantile(feature.clip, stats)
+        return Scaled(None, low) if function is None else Scaled(function)
+    if scaling in ("log", "log1p"):
+        logarithm = Log() if scaling == "log" else Log1p()
+        _check_domain(feature, logarithm, low)
+        center, spread = _location_and_spread(feature.clip, stats, logarithm)
+        return Scaled(logarithm, center, _inverse(spread))
+    center, spread = _location_and_spread(feature.clip, stats, None)
+    if scaling == "asinh":
+        return Scaled(Asinh(center=center, scale=spread if spread > 0 else 1.0))
+    return Scaled(None, center, _inverse(spread))
+
+
+def notes(feature: ResolvedFeature, stats: BranchStatistics) -> list[str]:
+    """What people should know of a feature's values in training.
+
+    One line each for a column without values, a constant one, and one that a clip makes so.
+    """
+    name = feature.branch.name
+    if not stats.count:
+        return [f"{name} has no values in training"]
+    low, high = _range(None, stats)
+    if low == high:
+        return [f"{name} is constant ({low:g})"]
+    low, high = _range(feature.clip, stats)
+    return [f"{name} is constant once clipped ({low:g})"] if low == high else []
+
+
+def pad_length(feature: ResolvedFeature, stats: BranchStatistics) -> int:
+    """Columns of a jagged branch, at least one."""
+    if stats.lengths is None:
+        return 1
+    if feature.length == "max":
+        return max(1, stats.lengths.max)
+    if feature.length >= 1:
+        return int(feature.length)
+    return max(1, stats.lengths.quantile(feature.length))
+
+
+def missing_value(feature: ResolvedFeature, stats: BranchStatistics) -> float | None:
+    """The raw value that stands for NaN and infinity, or None where they are errors.
+
+    The mean and the median are clipped as values are, a number stays as it is.
+    """
+    if feature.missing in ("error", "drop"):
+        return None
+    if feature.missing in ("mean", "median"):
+        if not stats.count:
+            raise FeatureError(
+                feature.branch.name,
+                f"has no finite value in the training split, so no {feature.missing}: give a "
+                f"number for 'missing' or leave it out",
+                missing=0,
+            )
+        value = stats.mean if feature.missing == "mean" else stats.quantile(0.5)
+        return float(_clipped(np.array([value]), feature.clip)[0])
+    return float(feature.missing)
+
+
+def _check_exact(feature: ResolvedFeature, stats: BranchStatistics) -> None:
+    """Raise FeatureError for unscaled integers that float32 does not tell apart."""
+    if feature.scaling != "none" or np.dtype(feature.branch.dtype).kind not in "iu":
+        return
+    largest = max(abs(value) for value in _range(feature.clip, stats))
+    if largest > EXACT_INTEGERS:
+        raise FeatureError(
+            feature.branch.name,
+            f"reaches {largest:.0f}, and float32 tells integers apart only up to "
+            f"{EXACT_INTEGERS}: give it a scaling, or leave it out",
+            scaling="standard",
+        )
+
+
+def _check_domain(feature: ResolvedFeature, function: Log | Log1p, low: float) -> None:
+    """Raise FeatureError if training values have no logarithm."""
+    if function.fails_above(low):
+        limit, others = (0, "log1p, asinh") if function.kind == "log" else (-1, "asinh")
+        raise FeatureError(
+            feature.branch.name,
+            f"goes down to {low:g}, and {function.kind} takes values above {limit} only: scale "
+            f"it by {others}, or give a clip with a lower limit above {limit}",
+            scaling="asinh",
+        )
+
+
+def _range(clip: Clip | None, stats: BranchStatistics) -> tuple[float, float]:
+    """The lowest and highest value of training, once clipped; 0 for a column without values."""
+    limits = _clipped(np.array([stats.minimum or 0, stats.maximum or 0], np.float64), clip)
+    return float(limits[0]), float(limits[1])
+
+
+def _location_and_spread(
+    clip: Clip | None, stats: BranchStatistics, function: Log | Log1p | None
+) -> tuple[float, float]:
+    """Median and half the 16-84 % distance, of the function's values if there is one.
+
+    Where the quantiles coincide, the spread is the standard deviation, 0 of a constant column.
+    """
+    values = np.array([stats.quantile(q) for q in (0.16, 0.5, 0.84)])
+    # the sketch interpolates, so that rounding may lead out of the range
+    values = np.clip(values, *_range(None, stats))
+    bounds = np.array(_range(clip, stats))
+    values = _clipped(values, clip)
+    if function is not None:
+        values, bounds = function(values), function(bounds)
+    half = float(values[2] - values[0]) / 2
+    if half > 0 or bounds[0] == bounds[1]:
+        return float(values[1]), max(half, 0.0)
+    if function is None and clip is None:
+        return float(values[1]), stats.std
+    return float(values[1]), _sketched_std(clip, stats, function)
+
+
+def _sketched_std(
+    clip: Clip | None, stats: BranchStatistics, function: Log | Log1p | None
+) -> float:
+    """Standard deviation of the clipped values of a function, from the centroids of the sketch."""
+    means, weights = np.array(stats.sketch).T
+    means = _clipped(np.clip(means, *_range(None, stats)), clip)
+    values = means if function is None else function(means)
+    mean = np.average(values, weights=weights)
+    return float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+
+
+def _quantile(clip: Clip | None, stats: BranchStatistics) -> Quantile | None:
+    """Knots at each percent, or None where all are the same.
+
+    A value that fills several percents is one knot at the middle of these, so that the function
+    can be turned around; the minimum stays at 0 and the maximum at 1.
+    """
+    levels = np.linspace(0, 1, LEVELS)
+    low, high = _range(None, stats)
+    inner = np.clip([stats.quantile(level) for level in levels[1:-1]], low, high)
+    values = _clipped(np.concatenate(([low], np.maximum.accumulate(inner), [high])), clip)
+    knots, first, count = np.unique(values, return_index=True, return_counts=True)
+    if len(knots) == 1:
+        return None
+    middle = (levels[first] + levels[first + count - 1]) / 2
+    middle[0], middle[-1] = 0.0, 1.0
+    return Quantile(knots=tuple(knots.tolist()), levels=tuple(middle.tolist()))
+
+
+def _clipped(values: NDArray[np.float64], clip: Clip | None) -> NDArray[np.float64]:
+    low, high = clip or (None, None)
+    return values if low is None and high is None else np.clip(values, low, high)
+
+
+def _inverse(spread: float) -> float:
+    """What to multiply by; 1 for a constant column."""
+    return 1.0 / spread if spread > 0 else 1.0
