@@ -33,8 +33,8 @@ from hepdata_adapters.common.core.errors import (
     EventError,
     MissingExtraError,
 )
-from hepdata_adapters.common.files.count_rule import SharedCount
 from hepdata_adapters.common.files.preparation import Preparation, RawBranch
+from hepdata_adapters.common.files.shared_counts import SharedCount
 from hepdata_adapters.common.inference.input_files import raw_events, scan_inputs
 from hepdata_adapters.common.inference.padded_inputs import LENGTH, dense_inputs, input_names
 from hepdata_adapters.common.inference.raw_events import columns_from_events, events_from_columns

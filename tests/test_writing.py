@@ -15,11 +15,11 @@ import pytest
 
 from hepdata_adapters.cli.main import main
 from hepdata_adapters.common.core import writing
+from hepdata_adapters.common.core.cache import cache_folder
 from hepdata_adapters.common.core.errors import FileError
 from hepdata_adapters.common.core.ledger import NOWHERE, Ledger, SharedLedger
 from hepdata_adapters.common.core.writing import check_writable, whole_file, write_whole
 from hepdata_adapters.common.inference.score_writer import ScoreWriter
-from hepdata_adapters.common.specs.compute import cache_folder
 from hepdata_adapters.common.stream.prepare import prepare
 from tests.samples import write_events
 

@@ -10,11 +10,9 @@ import errno
 import os
 import re
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -108,7 +106,7 @@ def check_folder(folder: Path) -> None:
     try:
         check_writable(folder / "probe")
     except FileError as error:
-        raise cannot_be_written(folder, _cause(error)) from error
+        raise cannot_be_written(folder, cause_of(error)) from error
 
 
 def remove_partials(folder: Path) -> None:
@@ -119,38 +117,6 @@ def remove_partials(folder: Path) -> None:
         with suppress(OSError):
             if _abandoned(folder / name):
                 (folder / name).unlink()
-
-
-@dataclass(frozen=True, eq=False)
-class Cache:
-    """A folder of files that can be made anew: where it cannot be written, the work goes on.
-
-    faults: what could not be kept, a line each; it is said once a process on stderr, too.
-    """
-
-    folder: Path
-    faults: list[str] = field(default_factory=list)
-
-    def path(self, name: str) -> Path:
-        """Where a file of this name is, or would be."""
-        return self.folder / name
-
-    def keep(self, name: str, write: Callable[[Path], object]) -> None:
-        """Let ``write`` write the file of this name."""
-        try:
-            write(self.path(name))
-        except FileError as error:
-            self.faults.append(str(self.folder))
-            _say_once(str(cannot_be_written(self.folder, _cause(error))))
-
-
-@cache
-def _say_once(why: str) -> None:
-    print(
-        f"nothing is kept in the cache, so it is computed again next time: it {why}. "
-        f"HEPDATA_CACHE names another folder",
-        file=sys.stderr,
-    )
 
 
 def _partial(path: Path) -> Path:
@@ -181,5 +147,6 @@ def _host() -> str:
     return f"{key(socket.gethostname()) & 0xFFFFFFFF:08x}"
 
 
-def _cause(error: FileError) -> OSError:
+def cause_of(error: FileError) -> OSError:
+    """What the system said, of an error of this module."""
     return error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error))

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.cache import Cache
 from hepdata_adapters.common.core.errors import ConfigError, DataError
 from hepdata_adapters.common.core.hashing import digest, hash_integers, key
-from hepdata_adapters.common.core.writing import Cache, write_whole
+from hepdata_adapters.common.core.writing import write_whole
 from hepdata_adapters.common.events.layout import Layout
 from hepdata_adapters.common.events.selection import deciding_branches, member_codes
 from hepdata_adapters.common.events.targets import labels_of, weights_of

@@ -8,9 +8,10 @@ from contextlib import suppress
 import numpy as np
 
 from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample, Weight
+from hepdata_adapters.common.core.cache import Cache
 from hepdata_adapters.common.core.errors import DataError
 from hepdata_adapters.common.core.hashing import digest
-from hepdata_adapters.common.core.writing import Cache, write_whole
+from hepdata_adapters.common.core.writing import write_whole
 from hepdata_adapters.common.events.targets import weights_of
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest
 from hepdata_adapters.common.files.source import Source

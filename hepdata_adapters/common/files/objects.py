@@ -16,7 +16,7 @@ from hepdata_adapters.common.core.columns import (
     take_all,
 )
 from hepdata_adapters.common.core.errors import BranchError
-from hepdata_adapters.common.transform.vector import Fault, refuse
+from hepdata_adapters.common.core.faults import Fault, refuse
 
 
 def jagged(columns: Mapping[str, Column], branch: str) -> Jagged:

@@ -23,9 +23,9 @@ from hepdata_adapters.common.core.columns import (
     offsets_from_lengths,
 )
 from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
+from hepdata_adapters.common.core.faults import Fault
 from hepdata_adapters.common.expressions import Expression, parse
-from hepdata_adapters.common.files.count_rule import SharedCount
-from hepdata_adapters.common.transform.vector import Fault
+from hepdata_adapters.common.files.shared_counts import SharedCount
 
 
 class _Model(BaseModel):

@@ -15,7 +15,8 @@ import numpy as np
 
 from hepdata_adapters.common.core.columns import Column, Columns, Jagged
 from hepdata_adapters.common.files.baskets import check_branch, check_offsets
-from hepdata_adapters.common.files.schema import Branch, Place, is_rntuple
+from hepdata_adapters.common.files.count_branches import Place
+from hepdata_adapters.common.files.schema import Branch, is_rntuple
 
 
 def read_columns(tree: Any, branches: Sequence[Branch], start: int, stop: int) -> Columns:

@@ -11,15 +11,15 @@ from typing import Any, Literal
 import numpy as np
 
 from hepdata_adapters.common.core.errors import BranchError, TreeError, nearest
-from hepdata_adapters.common.files.pages import check_pages
-from hepdata_adapters.common.files.shared_counts import (
+from hepdata_adapters.common.files.count_branches import (
+    Place,
     cardinality,
     offsets_column,
     ttree_counts,
 )
+from hepdata_adapters.common.files.pages import check_pages
 
 Kind = Literal["flat", "array", "jagged", "unsupported"]
-Place = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)

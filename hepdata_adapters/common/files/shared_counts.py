@@ -1,45 +1,65 @@
-"""Which branches share a count: as a file itself says it, and in all files alike.
-
-A list with a counting branch (``Jet_pt[nJet]``) names that branch; lists of an RNTuple share a
-count where they share the column of their offsets. A ``std::vector`` has a length of its own.
-"""
+"""Branches that share a count in all files: no raw event may break what every event there keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from hepdata_adapters.common.files.count_rule import SharedCount
-
-if TYPE_CHECKING:
-    from hepdata_adapters.common.files.schema import Branch, Place, Schema
-
-
-def ttree_counts(tree: Any) -> dict[Place, str]:
-    """A name for the count of each branch of a TTree that has or is one, by its place."""
-    places = {id(branch): place for place, branch in _walk(tree)}
-    found: dict[Place, str] = {}
-    for place, branch in _walk(tree):
-        counting = places.get(id(_counting(branch)))
-        if counting is not None:
-            found[place] = found[counting] = "branch " + "/".join(map(str, counting))
-    return found
+from hepdata_adapters.common.core.columns import Column
+from hepdata_adapters.common.core.faults import Fault
+from hepdata_adapters.common.files.objects import jagged, uneven
+from hepdata_adapters.common.files.schema import Branch, Schema
 
 
-def offsets_column(form: Any) -> str:
-    """A name for the count of a list in an RNTuple: the column of its offsets, as uproot calls it.
+class SharedCount(BaseModel):
+    """Jagged branches with one number of values in each event, and flat branches that are it.
 
-    All lists of a collection share it.
+    >>> from hepdata_adapters.common.core.columns import Jagged
+    >>> jets = SharedCount(lists=("Jet_pt", "Jet_eta"), counts=("nJet",))
+    >>> jets.faults({"nJet": np.array([2, -1]), "Jet_pt": Jagged.from_lists([[1, 2], []]),
+    ...              "Jet_eta": Jagged.from_lists([[1], []])})
+    [Fault(row=0, branch='Jet_eta', reason='Jet_eta has 1 values where Jet_pt has 2', \
+kind='uneven'), \
+Fault(row=1, branch='nJet', reason='nJet is -1 where Jet_pt has 0 values', kind='uneven')]
     """
-    return str(form.form_key or "")
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-def cardinality(form: Any) -> str:
-    """The count that a number in an RNTuple is (``nJet``), empty for any other number."""
-    column, is_count, _ = str(form.form_key or "").partition("-cardinality")
-    return column if is_count else ""
+    lists: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
+
+    def restricted(self, names: Iterable[str]) -> SharedCount | None:
+        """The part of it that is about these branches; None if there is nothing to check."""
+        names = set(names)
+        lists = tuple(name for name in self.lists if name in names)
+        counts = tuple(name for name in self.counts if name in names)
+        return SharedCount(lists=lists, counts=counts) if len(lists) > 1 or counts else None
+
+    def faults(self, columns: Mapping[str, Column]) -> list[Fault]:
+        """The events whose raw columns break the rule, with what they have instead."""
+        found = uneven(columns, self.lists) if self.lists else []
+        for name in self.counts:
+            given = np.asarray(columns[name])
+            if not self.lists:
+                negative = np.flatnonzero(given < 0)
+                found += [
+                    Fault(int(r), name, f"{name} is {given[r]}: no count", "uneven")
+                    for r in negative
+                ]
+                continue
+            first, lengths = self.lists[0], jagged(columns, self.lists[0]).lengths
+            found += [
+                Fault(
+                    int(row),
+                    name,
+                    f"{name} is {given[row]} where {first} has {size} values",
+                    "uneven",
+                )
+                for row, size in ((row, lengths[row]) for row in np.flatnonzero(given != lengths))
+            ]
+        return found
 
 
 def shared_counts(schemas: Sequence[Schema], names: Sequence[str]) -> tuple[SharedCount, ...]:
@@ -64,16 +84,3 @@ def shared_counts(schemas: Sequence[Schema], names: Sequence[str]) -> tuple[Shar
 
 def _is_count(branch: Branch) -> bool:
     return branch.kind == "flat" and np.dtype(branch.dtype).kind in "iu"
-
-
-def _walk(parent: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    for number, branch in enumerate(parent.branches):
-        yield (*place, number), branch
-        yield from _walk(branch, (*place, number))
-
-
-def _counting(branch: Any) -> Any:
-    try:
-        return branch.count_branch
-    except Exception:  # of leaves that uproot does not know it raises all kinds
-        return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.cache import cache_folder
 from hepdata_adapters.common.core.errors import DataError, FileError
 from hepdata_adapters.common.core.hashing import digest
 from hepdata_adapters.common.files.catalogue import adler32, matched, read_catalogue
@@ -165,7 +166,6 @@ def _listed(checksums: str | None, manifest: Manifest) -> Mapping[str, str]:
 
 
 def _record_path(file: FileInfo) -> Path:
-    from hepdata_adapters.common.specs.compute import cache_folder  # which scans files, too
 
     name = file.url
     if not is_remote(name):

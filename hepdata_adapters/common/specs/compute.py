@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.core.cache import Cache, cache_folder
 from hepdata_adapters.common.core.errors import ConfigError, DataError, SpecsError
 from hepdata_adapters.common.core.hashing import digest
-from hepdata_adapters.common.core.writing import Cache
 from hepdata_adapters.common.events.cross_sections import normalised
 from hepdata_adapters.common.events.layout import Layout, manifest_branch, resolve
 from hepdata_adapters.common.events.split import SPLITS
@@ -35,7 +33,7 @@ from hepdata_adapters.common.specs.separation import Shapes, merged_shapes
 from hepdata_adapters.common.specs.statistics import empty
 
 __all__ = [
-    "Progress", "binding_of", "cache_folder", "cached_specs", "compute_specs", "file_branches",
+    "Progress", "binding_of", "cached_specs", "compute_specs", "file_branches",
     "specs_of",
 ]  # fmt: skip
 
@@ -237,12 +235,3 @@ def cached_specs(
     specs = specs_of(config, manifest, layout, progress)
     cache.keep(name, specs.save)
     return specs
-
-
-def cache_folder() -> Path:
-    """Where specs are kept between runs; ``HEPDATA_CACHE`` moves it, unless it is empty."""
-    if named := os.environ.get("HEPDATA_CACHE"):
-        return Path(named)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("hepdata-adapters"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -11,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hepdata_adapters.common.core.errors import DataError, SpecsError
+from hepdata_adapters.common.core.errors import SpecsError
 from hepdata_adapters.common.core.hashing import digest
 from hepdata_adapters.common.core.writing import write_whole
 from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.specs.binding import Binding, FileRecord
+from hepdata_adapters.common.specs.class_statistics import ClassStatistics
 from hepdata_adapters.common.specs.identities import Seen
-from hepdata_adapters.common.specs.possible import impossible
+from hepdata_adapters.common.specs.possible import impossible_counts, impossible_files
 from hepdata_adapters.common.specs.separation import Shapes
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics
@@ -26,32 +28,6 @@ __all__ = ["Binding", "ClassStatistics", "FileRecord", "Sampled", "Specs"]
 
 SHOWN = 5
 """Faults that an error names."""
-
-
-class ClassStatistics(BaseModel):
-    """The training events of one class: their number, and the statistics of their branches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    events: int = Field(default=0, ge=0)
-    branches: dict[str, BranchStatistics] = {}
-
-    def merge(self, other: ClassStatistics, file: str | None = None) -> ClassStatistics:
-        """Those of both sets of events together, branches of only one of them included.
-
-        Raises SpecsError where a branch is not the same in both, DataError where its values are
-        too large together; ``file`` is then named.
-        """
-        branches = dict(self.branches)
-        for name, statistics in other.branches.items():
-            try:
-                known = branches.get(name)
-                branches[name] = statistics if known is None else known.merge(statistics)
-            except ValueError as error:
-                raise SpecsError(f"branch {name!r}: {error}") from None
-            except OverflowError as error:
-                raise DataError(str(error), file=file, branch=name) from None
-        return ClassStatistics(events=self.events + other.events, branches=branches)
 
 
 class Sampled(BaseModel):
@@ -120,7 +96,7 @@ class Specs(Sparse):
             raise SpecsError(
                 f"specs file {path} is corrupt: no statistics of {sorted(missing)[0]!r}"
             )
-        faults = list(islice(impossible(specs), SHOWN))
+        faults = list(islice(specs._impossible(), SHOWN))
         if faults:
             raise SpecsError(
                 f"specs file {path} is corrupt: no data can have given {'; '.join(faults)}. "
@@ -135,6 +111,18 @@ class Specs(Sparse):
         """
         document = self.model_dump(mode="json") | {"checksum": self._checksum()}
         write_whole(path, json.dumps(document, separators=(",", ":")) + "\n")
+
+    def _impossible(self) -> Iterator[str]:
+        """What no data can have given, a phrase each; of the counts only if the files are sound."""
+        faults = list(impossible_files(self.binding.files, drops=len(self.binding.drops)))
+        if faults:
+            yield from faults
+            return
+        training = self.events("train")
+        yield from impossible_counts(self.branches, self.classes, training)
+        sampled = self.sampled
+        if sampled and (sampled.events > training or sampled.units > sampled.of):
+            yield "the sampled part is more than the whole"
 
     def _checksum(self) -> str:
         """SHA-256 over everything else: a changed mean must not go unnoticed."""

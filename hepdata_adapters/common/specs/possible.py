@@ -6,41 +6,37 @@ not there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from hepdata_adapters.common.events.split import SPLITS
+from hepdata_adapters.common.specs.binding import FileRecord
+from hepdata_adapters.common.specs.class_statistics import ClassStatistics
 from hepdata_adapters.common.specs.statistics import BranchStatistics
-
-if TYPE_CHECKING:
-    from hepdata_adapters.common.specs.binding import FileRecord
-    from hepdata_adapters.common.specs.model import Specs
 
 MOST_ENTRIES = 2**62
 
 
-def impossible(specs: Specs) -> Iterator[str]:
-    """What no data can have given, a phrase each."""
-    files = specs.binding.files
-    faults = [fault for file in files for fault in _of_file(file, len(specs.binding.drops))]
+def impossible_files(files: Sequence[FileRecord], drops: int) -> Iterator[str]:
+    """What is wrong with the counts of the files, a phrase each. drops: reasons to leave out."""
+    faults = [fault for file in files for fault in _of_file(file, drops)]
     if not faults and sum(file.entries for file in files) > MOST_ENTRIES:
         faults = ["the files have more entries than can be counted"]
-    if faults:
-        yield from faults
-        return
-    training = specs.events("train")
-    for name, found in specs.branches.items():
-        yield from (f"branch {name!r}: {fault}" for fault in _of_branch(found, training))
-    for label, of_class in specs.classes.items():
+    yield from faults
+
+
+def impossible_counts(
+    branches: Mapping[str, BranchStatistics], classes: Mapping[str, ClassStatistics], training: int
+) -> Iterator[str]:
+    """What is wrong with the statistics of so many training events, a phrase each."""
+    for name, statistics in branches.items():
+        yield from (f"branch {name!r}: {fault}" for fault in _of_branch(statistics, training))
+    for label, of_class in classes.items():
         if of_class.events > training:
             yield f"class {label}: {of_class.events} of {training} training events"
-        for name, found in of_class.branches.items():
-            for fault in _of_branch(found, of_class.events):
+        for name, statistics in of_class.branches.items():
+            for fault in _of_branch(statistics, of_class.events):
                 yield f"class {label}, branch {name!r}: {fault}"
-    sampled = specs.sampled
-    if sampled and (sampled.events > training or sampled.units > sampled.of):
-        yield "the sampled part is more than the whole"
 
 
 def _of_file(file: FileRecord, drops: int) -> Iterator[str]:

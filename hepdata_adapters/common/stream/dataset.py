@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.config.problems import told
+from hepdata_adapters.common.core.cache import Cache, cache_folder
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.core.hashing import digest
 from hepdata_adapters.common.core.ledger import Kind, Ledger, SharedLedger
 from hepdata_adapters.common.core.machine import available_memory
-from hepdata_adapters.common.core.writing import Cache
 from hepdata_adapters.common.events.class_balance import ClassShare, apportion, composition
 from hepdata_adapters.common.events.class_counts import Counts, cached_counts
 from hepdata_adapters.common.events.cross_sections import normalised
@@ -26,7 +26,7 @@ from hepdata_adapters.common.files.derived_columns import scan
 from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.files.source import MAX_CACHED_BYTES
 from hepdata_adapters.common.plan.plan import Plan, PlanFile
-from hepdata_adapters.common.specs.compute import Progress, binding_of, cache_folder, cached_specs
+from hepdata_adapters.common.specs.compute import Progress, binding_of, cached_specs
 from hepdata_adapters.common.specs.identity_checks import check_identity
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.notes import Note, notes_of

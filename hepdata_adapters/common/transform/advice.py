@@ -7,9 +7,9 @@ from typing import Any
 from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.config.feature_config import ImageInput, SetInput
 from hepdata_adapters.common.config.problems import FeatureError, advice, yaml_line
+from hepdata_adapters.common.core.faults import Fault
 from hepdata_adapters.common.events.layout import Layout
 from hepdata_adapters.common.specs.model import Specs
-from hepdata_adapters.common.transform.vector import Fault
 
 
 def advice_for(fault: Fault, config: DatasetConfig, layout: Layout, specs: Specs) -> str:

@@ -25,6 +25,7 @@ from hepdata_adapters.common.core.columns import (
     offsets_from_lengths,
 )
 from hepdata_adapters.common.core.errors import ConfigError, FaultKind
+from hepdata_adapters.common.core.faults import Fault, refuse
 from hepdata_adapters.common.files.objects import (
     count_objects,
     faults_of_objects,
@@ -34,7 +35,6 @@ from hepdata_adapters.common.files.objects import (
 )
 from hepdata_adapters.common.transform.output import Line, Output, line_counts
 from hepdata_adapters.common.transform.scaling import LARGEST, NOT_FINITE
-from hepdata_adapters.common.transform.vector import Fault, refuse
 
 MOST_CELLS = 2**31
 """Cells of one image, of all channels; so that the cells of 2^32 events have int64 numbers."""

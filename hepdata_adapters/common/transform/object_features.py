@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from hepdata_adapters.common.core.columns import Array, Column, Columns, Jagged
 from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.core.faults import Fault, refuse
 from hepdata_adapters.common.files.objects import (
     count_objects,
     faults_of_objects,
@@ -25,7 +26,6 @@ from hepdata_adapters.common.transform.scaling import (
     Flags,
     Refusal,
 )
-from hepdata_adapters.common.transform.vector import Fault, refuse
 
 Dtype = Literal["float32", "float64", "int64"]
 

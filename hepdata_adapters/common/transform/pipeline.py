@@ -23,13 +23,14 @@ from hepdata_adapters.common.core.columns import (
     empty_lists,
     flattened,
 )
+from hepdata_adapters.common.core.faults import Fault
 from hepdata_adapters.common.core.ledger import Kind
 from hepdata_adapters.common.files.preparation import READ, REMOVED, Preparation, RawBranch
 from hepdata_adapters.common.transform.image import ImageTransform
 from hepdata_adapters.common.transform.ragged import RaggedTransform
 from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.sets import SetTransform
-from hepdata_adapters.common.transform.vector import Fault, VectorTransform
+from hepdata_adapters.common.transform.vector import VectorTransform
 
 VECTOR = ("x", "mask", "lengths")
 InputTransform = Annotated[

@@ -16,11 +16,12 @@ from hepdata_adapters.common.core.columns import (
     offsets_from_lengths,
     ranges,
 )
+from hepdata_adapters.common.core.faults import Fault, refuse
 from hepdata_adapters.common.files.objects import jagged
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
 from hepdata_adapters.common.transform.output import Line, Output, line_counts
 from hepdata_adapters.common.transform.scaling import Pad
-from hepdata_adapters.common.transform.vector import TOO_LONG, Fault, refuse
+from hepdata_adapters.common.transform.vector import TOO_LONG
 
 
 class SetTransform(ObjectFeatures):

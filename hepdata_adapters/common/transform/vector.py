@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +23,17 @@ from hepdata_adapters.common.core.columns import (
     offsets_from_lengths,
     ranges,
 )
-from hepdata_adapters.common.core.errors import ConfigError, FaultKind, InvalidValueError
+from hepdata_adapters.common.core.errors import ConfigError, FaultKind
+from hepdata_adapters.common.core.faults import Fault, refuse
 from hepdata_adapters.common.core.ledger import Kind
 from hepdata_adapters.common.transform.scaling import FeatureTransform
 
-__all__ = ["Fault", "FeatureTransform", "VectorTransform", "Vectors"]
+__all__ = ["FeatureTransform", "VectorTransform", "Vectors"]
 
 BEYOND: Final[Kind] = "values beyond the pad length"
 FILLED: Final[Kind] = "values filled (NaN or infinity)"
 CLIPPED: Final[Kind] = "values clipped"
 TOO_LONG: Final[FaultKind] = "too long"
-
-
-class Fault(NamedTuple):
-    """A value that the transform must not accept."""
-
-    row: int
-    branch: str
-    reason: str
-    kind: FaultKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +50,6 @@ class Vectors:
     mask: NDArray[np.bool_]
     lengths: NDArray[np.int32]
     counts: NDArray[np.int32]
-
-
-def refuse(fault: Fault) -> None:
-    """Raise InvalidValueError for a value that the transform must not accept."""
-    raise InvalidValueError(fault.reason, kind=fault.kind, branch=fault.branch, row=fault.row)
 
 
 class VectorTransform(BaseModel):

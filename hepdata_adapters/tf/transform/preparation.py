@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.expressions import Expression
-from hepdata_adapters.common.files.count_rule import SharedCount
 from hepdata_adapters.common.files.preparation import ObjectGroup, Preparation
+from hepdata_adapters.common.files.shared_counts import SharedCount
 from hepdata_adapters.tf.transform.expressions import Padded, evaluate
 from hepdata_adapters.tf.transform.objects import Members, fitted, members, refuse_events
 

@@ -39,7 +39,7 @@ class TransformedEvents(NamedTuple):
 
 
 class EventTransform(nn.Module):
-    """Dense inputs by name (see `hepdata_adapters.common.inference.padded_inputs`) to `TransformedEvents`.
+    """Dense inputs by name (see `inference.padded_inputs`) to `TransformedEvents`.
 
     A flat branch is ``(n,)``, an array branch ``(n, k)``, a jagged one ``(n, m)`` for any m,
     beside its lengths ``(n,)`` int64. What stands behind an event's length is never looked at.

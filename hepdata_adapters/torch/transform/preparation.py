@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.expressions import Expression
-from hepdata_adapters.common.files.count_rule import SharedCount
 from hepdata_adapters.common.files.preparation import ObjectGroup, Preparation
+from hepdata_adapters.common.files.shared_counts import SharedCount
 from hepdata_adapters.torch.transform.expressions import Padded, checked
 from hepdata_adapters.torch.transform.objects import (
     Members,

@@ -51,7 +51,7 @@ class GraphInput:
 
 
 def graph_inputs(transform: Transform) -> list[GraphInput]:
-    """The inputs of a graph, those of `hepdata_adapters.common.inference.padded_inputs.dense_inputs`, in order.
+    """The inputs of a graph, those of `dense_inputs`, in order.
 
     >>> from hepdata_adapters.common.transform.vector import FeatureTransform, VectorTransform
     >>> transform = Transform.of_vector(VectorTransform(features=(

@@ -1,7 +1,7 @@
 """Ask any server with TF Serving's REST interface for the predictions of raw events.
 
 What the model takes is read from its metadata: a branch is an input ``(n,)`` or ``(n, k)``, or,
-if jagged, an input ``(n, m)`` of any m beside the lengths (`hepdata_adapters.common.inference.padded_inputs`).
+if jagged, an input ``(n, m)`` of any m beside the lengths (see `inference.padded_inputs`).
 This needs no TensorFlow.
 """
 
