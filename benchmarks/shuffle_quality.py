@@ -32,7 +32,7 @@ from hepdata_adapters.common.plan.shuffle_quality import (
     unit_reads,
 )
 from hepdata_adapters.common.stream.dataset import Dataset
-from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.epoch import EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream
 from hepdata_adapters.common.stream.prepare import prepare
 
@@ -65,7 +65,7 @@ def measure(paths: list[Path], chunk: int, streams: int, shuffle: bool) -> list[
     samples = {str(path): number for number, path in enumerate(paths)}
     options = {"sampling": {"chunk_size": chunk}, "exclude": ["njagged*"]}
     dataset: Dataset = prepare(samples, options, progress=False)
-    wanted = Pass(BATCH, shuffle, seed=0, canonical_workers=streams)
+    wanted = EpochOptions(BATCH, shuffle, seed=0, canonical_workers=streams).epoch()
     rows, width = [], 0
     with EventStream(dataset, None) as stream:
         start = time.perf_counter()

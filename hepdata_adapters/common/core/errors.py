@@ -89,7 +89,8 @@ def refuse_change(owner: object, name: str, fixed: Collection[str], advice: str)
 
     >>> refuse_change(Exception(), "batch_size", {"batch_size"}, "make a new one")
     """
-    if name in fixed and name in vars(owner):
+    read_only = isinstance(getattr(type(owner), name, None), property)
+    if name in fixed and (read_only or name in vars(owner)):
         raise ConfigError(f"{name} of a {type(owner).__name__} cannot be changed: {advice}")
 
 

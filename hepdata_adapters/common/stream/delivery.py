@@ -26,7 +26,7 @@ from hepdata_adapters.common.plan.cursor import Cursor
 from hepdata_adapters.common.plan.shuffle_quality import unit_reads
 from hepdata_adapters.common.specs.compute import Progress
 from hepdata_adapters.common.stream.dataset import Dataset
-from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.epoch import Epoch, EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.scaling import FeatureTransform
@@ -105,21 +105,21 @@ def exactly_once(
         config=config.model_copy(update={"sampling": plain}),
         counts=None,
     )
-    first = _pass(dataset, runs[0], runs, global_batch_size, shuffle, epoch)
+    first = _epoch(dataset, runs[0], runs, global_batch_size, shuffle, epoch)
     batches, events = first.length(dataset, split), dataset.events(split)
     order: list[bytes] = []
     with EventStream(dataset, split) as stream:
         for number, run in enumerate(runs):
             tally = _Tally(dataset, split)
-            wanted = _pass(dataset, run, runs, global_batch_size, shuffle, epoch)
-            for batch, rows in enumerate(_global_batches(stream, wanted, run)):
+            delivered = _epoch(dataset, run, runs, global_batch_size, shuffle, epoch)
+            for batch, rows in enumerate(_global_batches(stream, delivered, run)):
                 tally.add(rows, batch, run)
                 _same_order(order, batch, rows, run, runs[0])
                 if progress:
                     progress(number * events + tally.events, len(runs) * events)
             tally.check_complete(run)
     ranks, workers = runs[-1]
-    again = unit_reads(wanted.plan(dataset, split), ranks, max(workers, 1)).again
+    again = unit_reads(delivered.plan(dataset, split), ranks, max(workers, 1)).again
     return Delivery(split, events, batches, tuple(runs), again)
 
 
@@ -142,8 +142,8 @@ def resumes(
     Raises DeliveryError where the events are not those of an uninterrupted epoch, in its order.
     """
     dataset = identities_only(dataset)
-    wanted = _pass(dataset, runs[0], runs, global_batch_size, shuffle, epoch)
-    batches, events = wanted.length(dataset, split), dataset.events(split)
+    delivered = _epoch(dataset, runs[0], runs, global_batch_size, shuffle, epoch)
+    batches, events = delivered.length(dataset, split), dataset.events(split)
     if stops is None:
         stops = [1, batches // 2, batches - 1]
     places = sorted({stop for stop in stops if 0 < stop < batches})
@@ -151,14 +151,14 @@ def resumes(
     order: list[bytes] = []
     done = 0
     with EventStream(dataset, split) as stream:
-        for batch, rows in enumerate(_global_batches(stream, wanted, runs[0])):
+        for batch, rows in enumerate(_global_batches(stream, delivered, runs[0])):
             _same_order(order, batch, rows, runs[0], runs[0])
             done += len(rows)
             if progress:
                 progress(done, 2 * events)
-        start, state = 0, wanted.cursor(dataset, split).state()
+        start, state = 0, delivered.cursor(dataset, split).state()
         for run, stop in zip(used, [*places, batches], strict=True):
-            present = _pass(dataset, run, runs, global_batch_size, shuffle, epoch)
+            present = _epoch(dataset, run, runs, global_batch_size, shuffle, epoch)
             present = present.resumed(_through_json(state), dataset, split)
             for batch, rows in zip(
                 range(start, stop), _global_batches(stream, present, run), strict=False
@@ -196,44 +196,44 @@ def identities_only(dataset: Dataset) -> Dataset:
     return replace(dataset, layout=reduced, transform=transform)
 
 
-def _pass(
-    dataset: Dataset, run: Run, runs: Sequence[Run], size: int, shuffle: bool, epoch: int
-) -> Pass:
-    """The pass of rank 0 of a run; canonical are the ranks of the first run."""
+def _epoch(
+    dataset: Dataset, run: Run, runs: Sequence[Run], size: int, shuffle: bool, number: int
+) -> Epoch:
+    """The epoch of rank 0 of a run; canonical are the ranks of the first run."""
     ranks, workers = run
     if ranks < 1 or workers < 0:
         raise ConfigError(f"a run has at least 1 rank and 0 workers, not {ranks} and {workers}")
     if size % ranks:
         raise ConfigError(f"{ranks} ranks cannot share global batches of {size} events equally")
-    return Pass(
-        size // ranks, shuffle, dataset.config.sampling.seed, epoch,
-        world_size=ranks, canonical_ranks=runs[0][0],
-    )  # fmt: skip
+    options = EpochOptions(
+        size // ranks, shuffle, dataset.config.sampling.seed, canonical_ranks=runs[0][0]
+    )
+    return options.epoch(number, world_size=ranks)
 
 
-def _global_batches(stream: EventStream, wanted: Pass, run: Run) -> Iterator[Events]:
+def _global_batches(stream: EventStream, delivered: Epoch, run: Run) -> Iterator[Events]:
     """The events of each global batch, in the order in which the ranks and workers deliver them.
 
     Like a DataLoader, each rank asks its workers in turn.
     """
     ranks, workers = run[0], max(run[1], 1)
     deliveries = [
-        [replace(wanted, rank=rank).batches(stream, None, w, workers) for w in range(workers)]
+        [replace(delivered, rank=rank).batches(stream, None, w, workers) for w in range(workers)]
         for rank in range(ranks)
     ]
-    steps = wanted.length(stream.dataset, stream.split)
-    for step in range(steps - wanted.start):
+    steps = delivered.length(stream.dataset, stream.split)
+    for step in range(steps - delivered.start):
         parts = []
         for rank, delivery in enumerate(deliveries):
             batch = next(delivery[step % workers], None)
             if batch is None:
-                number = wanted.start + step
+                number = delivered.start + step
                 raise DeliveryError(f"{_named(run)}: rank {rank} ends before batch {number}")
             parts.append(batch["event"])
         if len({len(part) for part in parts}) > 1:
             raise DeliveryError(
                 f"{_named(run)}: the ranks get {', '.join(str(len(part)) for part in parts)} rows "
-                f"of global batch {wanted.start + step}"
+                f"of global batch {delivered.start + step}"
             )
         events = np.concatenate(parts)
         yield events[events[:, 0] >= 0]

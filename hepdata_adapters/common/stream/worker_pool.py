@@ -28,7 +28,7 @@ from hepdata_adapters.common.core.ledger import SharedLedger
 from hepdata_adapters.common.core.machine import available_memory, check_processes
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.stream.dataset import Batch, Dataset
-from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.epoch import Epoch
 from hepdata_adapters.common.stream.memory import USABLE
 from hepdata_adapters.common.stream.shared_batches import Slots, anonymous_memory, fixed_fields
 from hepdata_adapters.common.stream.worker_process import Ended, Failed, Filled, Job, Release, Setup
@@ -52,7 +52,7 @@ class _Worker(NamedTuple):
 
 
 class BatchWorkers:
-    """Processes that read the batches of a dataset, pass after pass, in the order of the plan.
+    """Processes that read the batches of a dataset, epoch after epoch, in the order of the plan.
 
     dataset: what to read; split: which part. batch_size: the most rows of a batch.
     workers: how many processes; worker w reads the batches w, w + workers, ….
@@ -64,8 +64,9 @@ class BatchWorkers:
     ::
 
         with BatchWorkers(dataset, "train", batch_size=1024, workers=2) as workers:
-            for epoch in range(10):
-                for batch in workers.batches(Pass(1024, shuffle=True, seed=0, epoch=epoch)):
+            options = EpochOptions(1024, shuffle=True, seed=0)
+            for number in range(10):
+                for batch in workers.batches(options.epoch(number)):
                     ...  # dict of arrays, as of EventStream
     """
 
@@ -114,7 +115,7 @@ class BatchWorkers:
         """End the processes and wait for them; closing twice is allowed."""
         self._close()
 
-    def batches(self, wanted: Pass, ledger: SharedLedger | None = None) -> Iterator[Batch]:
+    def batches(self, epoch: Epoch, ledger: SharedLedger | None = None) -> Iterator[Batch]:
         """The batches of one pass, in order; see `EventStream` for their arrays.
 
         The arrays are views of shared memory, valid until the next batch is asked for: copy
@@ -126,15 +127,16 @@ class BatchWorkers:
         if self.closed or self._passing:
             state = "closed" if self.closed else "busy with another pass"
             raise ConfigError(f"these workers are {state}: make another BatchWorkers")
-        if wanted.batch_size > self._slots.rows:
+        if epoch.options.batch_size > self._slots.rows:
             raise ConfigError(
-                f"batch_size {wanted.batch_size} is more than the {self._slots.rows} rows that "
+                f"batch_size {epoch.options.batch_size} is more than the "
+                f"{self._slots.rows} rows that "
                 f"these workers were made for"
             )
         self._passing = True
         try:
             for worker in self._workers:
-                _send(worker, Job(wanted, ledger))
+                _send(worker, Job(epoch, ledger))
             left = len(self._workers)
             for worker in cycle(self._workers):
                 try:

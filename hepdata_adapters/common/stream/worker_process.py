@@ -18,7 +18,7 @@ from hepdata_adapters.common.core.ledger import SharedLedger
 from hepdata_adapters.common.core.parent_process import end_with_parent
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.stream.dataset import Dataset
-from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.epoch import Epoch
 from hepdata_adapters.common.stream.event_stream import EventStream
 from hepdata_adapters.common.stream.shared_batches import Slots
 
@@ -36,7 +36,7 @@ class Setup(NamedTuple):
 class Job(NamedTuple):
     """Parent to worker: make a pass. All slots are free then."""
 
-    wanted: Pass
+    epoch: Epoch
     ledger: SharedLedger | None
 
 
@@ -88,7 +88,7 @@ def _serve(connection: Connection[Any, Any], descriptor: int) -> None:
         while True:
             job: Job = _receive(connection)
             free = deque(range(setup.slots.count))
-            for batch in job.wanted.batches(stream, job.ledger, setup.worker, setup.workers):
+            for batch in job.epoch.batches(stream, job.ledger, setup.worker, setup.workers):
                 if not free:
                     free.append(_receive(connection).slot)
                 slot = free.popleft()

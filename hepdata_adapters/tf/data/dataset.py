@@ -12,14 +12,13 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.core.errors import ConfigError, HepDataError, refuse_change
-from hepdata_adapters.common.core.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.plan.shard import Shard, Uneven
 from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.stream.batch_source import BatchSource
 from hepdata_adapters.common.stream.dataset import Batch, Dataset, check_split
-from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.epoch import Epoch, EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream
 from hepdata_adapters.common.stream.prepare import (
     Samples,
@@ -36,7 +35,7 @@ from hepdata_adapters.tf.data.shutdown import Leaving
 _FIXED = {"batch_size", "num_workers", "prepared", "ranks", "split"}
 
 
-class RootSource:
+class RootSource(BatchSource):
     """Streams the events of ROOT files, each event once an epoch, into ``tf.data`` pipelines.
 
     samples: a path, glob or URL (``file.root:tree``), a list of them, a dict of path to label,
@@ -88,7 +87,7 @@ class RootSource:
         specs: Specs | str | Path | None = None,
         num_workers: int = 0,
         progress: bool = True,
-        **options: Any,
+        **config_options: Any,
     ) -> None:
         check_split(split)
         if batch_size is None:
@@ -96,18 +95,17 @@ class RootSource:
         check_batch_size(batch_size)
         check_workers(num_workers)
         self.ranks = _ranks(rank, world_size, input_context)
-        prepared = prepare(samples, options, specs, progress=progress)
-        self.prepared, self.batch_size, self.split = prepared, batch_size, split
-        self.num_workers = num_workers
-        self._pass = Pass(
-            batch_size, shuffle, prepared.config.sampling.seed if seed is None else seed, epoch,
-            *self.ranks, uneven, canonical_ranks, canonical_workers, events_per_epoch, repeat,
-            drop_last=drop_last,
+        prepared = prepare(samples, config_options, specs, progress=progress)
+        seed = prepared.config.sampling.seed if seed is None else seed
+        options = EpochOptions(
+            batch_size, shuffle, seed, uneven, canonical_ranks, canonical_workers,
+            events_per_epoch, repeat, drop_last,
         )  # fmt: skip
-        self._pass.check(prepared, split)
+        self._set_up(prepared, split, options)
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self._next = options.epoch(epoch, *self.ranks)
+        self._next.check(prepared, split)
         self.error: HepDataError | None = None
-        self._epoch = epoch
-        self._ledger = SharedLedger()
         self._lock = threading.Lock()
         if num_workers:
             fixed_fields(prepared)  # refuses what worker processes cannot share, at once
@@ -121,48 +119,18 @@ class RootSource:
         super().__setattr__(name, value)
 
     @property
-    def config(self) -> DatasetConfig:
-        return self.prepared.config
-
-    @property
-    def specs(self) -> Specs:
-        return self.prepared.specs
-
-    @property
-    def feature_names(self) -> list[str]:
-        """Names of the d columns of ``x``."""
-        return self.prepared.transform.feature_names
-
-    @property
-    def num_features(self) -> int:
-        """d, the number of columns of ``x``."""
-        return self.prepared.transform.num_features
-
-    @property
-    def ledger(self) -> Ledger:
-        """What was left out, and what was delivered, truncated, filled and padded so far."""
-        total = self.prepared.notes()
-        total.merge(self.delivery)
-        return total
-
-    @property
-    def delivery(self) -> Ledger:
-        """The part of the ledger about events, over all workers."""
-        return self._ledger.read()
-
-    @property
     def epoch(self) -> int:
-        """The epoch whose order the next pass follows."""
-        return self._epoch
+        """The number of the next epoch."""
+        return self._next.number
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass; the same epoch gives the same order."""
+        """Choose the next epoch; the same number gives the same order."""
         with self._lock:
-            self._epoch = epoch
+            self._next = replace(self._next, number=epoch)
 
     def __len__(self) -> int:
         """Batches of this rank in an epoch; raises TypeError with ``repeat``."""
-        return self._pass.length(self.prepared, self.split)
+        return self._next.length(self.prepared, self.split)
 
     def dataset(
         self,
@@ -201,7 +169,7 @@ class RootSource:
             lambda: _alive(itself)._batches(), output_signature=spec
         )
         generated.source = self
-        number = tf.data.INFINITE_CARDINALITY if self._pass.repeat else len(self)
+        number = tf.data.INFINITE_CARDINALITY if self.epoch_options.repeat else len(self)
         counted = generated.apply(tf.data.experimental.assert_cardinality(number))
         options = tf.data.Options()
         # nothing here is left to tune, and at the end of a pass the iterator would wait, often
@@ -217,15 +185,15 @@ class RootSource:
     def _batches(self) -> Iterator[Batch]:
         """One pass. TensorFlow may run several at once, each in threads of its choice."""
         with self._lock:
-            wanted = replace(self._pass, epoch=self._epoch)
-            self._epoch += 1
+            epoch = self._next
+            self._next = replace(epoch, number=epoch.number + 1)
             reader, self._idle = self._idle, None
         if reader is None:
             reader = self._reader()
         complete = False
         try:
             with _leaving.watched(reader):
-                for batch in self._read(reader, wanted):
+                for batch in self._read(reader, epoch):
                     yield batch
                     if _leaving.begun:
                         return
@@ -240,11 +208,11 @@ class RootSource:
             if reader is not None:
                 reader.close()
 
-    def _read(self, reader: EventStream | BatchWorkers, wanted: Pass) -> Iterator[Batch]:
+    def _read(self, reader: EventStream | BatchWorkers, epoch: Epoch) -> Iterator[Batch]:
         if isinstance(reader, EventStream):
-            yield from wanted.batches(reader, self._ledger)
+            yield from epoch.batches(reader, self._ledger)
             return
-        for batch in reader.batches(wanted, self._ledger):
+        for batch in reader.batches(epoch, self._ledger):
             # TensorFlow would take the shared memory itself, which is written again
             yield self._copies(batch)
 

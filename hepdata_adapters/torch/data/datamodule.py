@@ -129,7 +129,7 @@ class RootDataModule(lightning.LightningDataModule):
             mend_counters(trainer, len(dataset))
         if state is not None:  # the counters say where to go on; the state, in what order
             fresh = not (goes_on and batches_done(trainer))
-            dataset.follow(dataset.resumed_pass(state, fresh=fresh))
+            dataset.set_next_epoch(dataset.resumed_epoch(state, fresh=fresh))
         return loader
 
     def val_dataloader(self) -> RootLoader:

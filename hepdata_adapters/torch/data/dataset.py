@@ -14,16 +14,15 @@ from typing import Any
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.core.errors import ConfigError, refuse_change
-from hepdata_adapters.common.core.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.core.parent_process import end_with_parent
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.plan.cursor import Cursor
 from hepdata_adapters.common.plan.shard import Uneven
 from hepdata_adapters.common.specs.model import Specs
+from hepdata_adapters.common.stream.batch_source import BatchSource
 from hepdata_adapters.common.stream.dataset import Batch, Dataset, check_split
-from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.epoch import Epoch, EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream
 from hepdata_adapters.common.stream.main_script import check_script
 from hepdata_adapters.common.stream.prepare import (
@@ -36,11 +35,12 @@ from hepdata_adapters.common.stream.prepare import (
 from hepdata_adapters.torch.data.convert import TensorBatch
 from hepdata_adapters.torch.data.iterator import BatchIterator
 from hepdata_adapters.torch.data.loader import RootLoader, remove_shared_memory
+from hepdata_adapters.torch.data.shared_position import SharedPosition
 
 _FIXED = {"batch_size", "drop_last", "prepared", "seed", "shuffle", "split"}
 
 
-class RootIterableDataset(IterableDataset[TensorBatch]):
+class RootIterableDataset(BatchSource, IterableDataset[TensorBatch]):
     """Streams the events of ROOT files as tensors, each event once an epoch.
 
     samples: a path, glob or URL (``file.root:tree``), a list of them, a dict of path to label,
@@ -105,46 +105,25 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         check_split(split)
         check_batch_size(batch_size)
         prepared = prepare(samples, options, specs, progress=progress)
-        self.prepared, self.batch_size, self.split = prepared, batch_size, split
-        self.shuffle, self.drop_last = shuffle, drop_last
-        self._canonical = canonical_ranks, canonical_workers
-        # the next pass: epoch, batches delivered of it, canonical ranks and workers (0: default);
-        # in shared memory, so that workers that run already see it
-        position = torch.tensor([epoch, 0, canonical_ranks or 0, canonical_workers or 0])
-        self._position = position.share_memory_()  # type: ignore[no-untyped-call]
-        self._uneven: Uneven = uneven
-        self._events_per_epoch, self._repeat = events_per_epoch, repeat
-        self.seed = prepared.config.sampling.seed if seed is None else seed
+        seed = prepared.config.sampling.seed if seed is None else seed
+        epoch_options = EpochOptions(
+            batch_size or 1, shuffle, seed, uneven, canonical_ranks, canonical_workers,
+            events_per_epoch, repeat, drop_last,
+        )  # fmt: skip
+        self._set_up(prepared, split, epoch_options)
+        self.batch_size = batch_size
+        self._position = SharedPosition(epoch, canonical_ranks, canonical_workers)
         self._rank, self._world_size = rank, world_size
         self._sender_ranks: tuple[int, int] | None = None
-        self._ledger = SharedLedger()
         self._streams: dict[int, list[EventStream]] = {}  # of each process, those not in use
         if drop_last and batch_size is None:
             raise ConfigError(
                 "drop_last is for whole batches: give batch_size too, or let a DataLoader put the "
                 "events together: DataLoader(dataset, batch_size=…, drop_last=True)"
             )
-        self.present_pass().check(prepared, split)  # refuses what makes no sense, at once
+        self.next_epoch().check(prepared, split)  # refuses what makes no sense, at once
         if progress:
             tell_split(prepared, split)
-
-    @property
-    def config(self) -> DatasetConfig:
-        return self.prepared.config
-
-    @property
-    def specs(self) -> Specs:
-        return self.prepared.specs
-
-    @property
-    def feature_names(self) -> list[str]:
-        """Names of the d columns of ``x``."""
-        return self.prepared.transform.feature_names
-
-    @property
-    def num_features(self) -> int:
-        """d, the number of columns of ``x``."""
-        return self.prepared.transform.num_features
 
     @property
     def ranks(self) -> tuple[int, int]:
@@ -159,32 +138,20 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         return environment_ranks()
 
     @property
-    def ledger(self) -> Ledger:
-        """What was left out, and what was delivered, truncated, filled and padded so far."""
-        total = self.prepared.notes()
-        total.merge(self.delivery)
-        return total
-
-    @property
-    def delivery(self) -> Ledger:
-        """The part of the ledger about events, over all workers."""
-        return self._ledger.read()
-
-    @property
     def epoch(self) -> int:
-        """The epoch whose order the next pass follows."""
-        return int(self._position[0])
+        """The number of the next epoch."""
+        return self._position.number
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass; the same epoch gives the same order."""
-        self._position[0], self._position[1] = epoch, 0
+        """Choose the next epoch; the same number gives the same order."""
+        self._position.set_number(epoch)
 
     def __len__(self) -> int:
         """Batches of this rank in an epoch, or events for ``batch_size=None``.
 
         Padding rows included; the same on all ranks. Raises TypeError with ``repeat``.
         """
-        return self.present_pass().length(self.prepared, self.split)
+        return self.next_epoch().length(self.prepared, self.split)
 
     def __setattr__(self, name: str, value: object) -> None:
         advice = f"make a new one: RootIterableDataset(dataset.prepared, {name}=…)"
@@ -208,53 +175,37 @@ class RootIterableDataset(IterableDataset[TensorBatch]):
         """
         return RootLoader(self, **options)
 
-    def present_pass(self) -> Pass:
-        """The next pass of this rank, the same but for the rank on all of them."""
-        epoch, start, canonical_ranks, canonical_workers = self._position.tolist()
-        rank, world_size = self.ranks
-        return Pass(
-            self.batch_size or 1,
-            self.shuffle,
-            self.seed,
-            epoch,
-            rank,
-            world_size,
-            self._uneven,
-            canonical_ranks or None,
-            canonical_workers or None,
-            self._events_per_epoch,
-            self._repeat,
-            start,
-            self.drop_last,
-        )
+    def next_epoch(self) -> Epoch:
+        """The next epoch of this rank, the same but for the rank on all of them."""
+        options = self.epoch_options.canonical(*self._position.canonical)
+        return options.epoch(self._position.number, *self.ranks, self._position.start)
 
-    def resumed_pass(self, state: Mapping[str, Any], *, fresh: bool = False) -> Pass:
-        """The pass that goes on where a state was taken. Raises StateError if it does not fit.
+    def resumed_epoch(self, state: Mapping[str, Any], *, fresh: bool = False) -> Epoch:
+        """The epoch that goes on where a state was taken. Raises StateError if it does not fit.
 
         fresh: at the start of an epoch, which may have another batch size.
         """
-        ranks, workers = self._canonical  # as given, not as an earlier state had them
-        given = replace(self.present_pass(), canonical_ranks=ranks, canonical_workers=workers)
+        # the canonical counts as given, not as an earlier state had them
+        epoch = replace(self.next_epoch(), options=self.epoch_options)
         cursor = Cursor.of(state)
         if fresh:
-            plan = cursor.plan.model_copy(update={"batch_size": given.global_batch_size})
+            plan = cursor.plan.model_copy(update={"batch_size": epoch.global_batch_size})
             cursor = cursor.model_copy(update={"plan": plan, "batches": 0})
-        return given.resumed(cursor, self.prepared, self.split)
+        return epoch.resumed(cursor, self.prepared, self.split)
 
-    def follow(self, wanted: Pass) -> None:
-        """Make this the next pass, here and in worker processes: epoch, start, canonical counts."""
-        counts = wanted.canonical_ranks or 0, wanted.canonical_workers or 0
-        self._position[:] = torch.tensor([wanted.epoch, wanted.start, *counts])
+    def set_next_epoch(self, epoch: Epoch) -> None:
+        """Make this the next epoch, here and in worker processes."""
+        self._position.set_to(epoch)
 
-    def read(self, wanted: Pass, worker: int, workers: int) -> Iterator[Batch]:
-        """The arrays of one worker's batches; the files stay open from pass to pass."""
+    def read(self, epoch: Epoch, worker: int, workers: int) -> Iterator[Batch]:
+        """The arrays of one worker's batches; the files stay open from epoch to epoch."""
         # a forked worker keeps its parent's streams in the dict, untouched: closing files
         # that it shares with the parent could disturb the parent
         idle = self._streams.setdefault(os.getpid(), [])
-        # passes at the same time, maybe in threads, must not share one
+        # epochs at the same time, maybe in threads, must not share one
         stream = idle.pop() if idle else EventStream(self.prepared, self.split)
         try:
-            yield from wanted.batches(stream, self._ledger, worker, workers)
+            yield from epoch.batches(stream, self._ledger, worker, workers)
         finally:
             idle.append(stream)
 

@@ -9,18 +9,16 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from signal import Signals
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from hepdata_adapters.common.core.errors import ConfigError, WorkerError, refuse_change
 from hepdata_adapters.common.core.machine import check_processes
-from hepdata_adapters.common.stream.epoch import Pass
+from hepdata_adapters.common.stream.epoch import Epoch
 from hepdata_adapters.common.stream.main_script import not_run_again
 from hepdata_adapters.torch.data.convert import TensorBatch
-
-if TYPE_CHECKING:
-    from hepdata_adapters.torch.data.dataset import RootIterableDataset
+from hepdata_adapters.torch.data.epoch_source import EpochSource
 
 PREFETCH = 4  # batches a worker may be ahead: chunks are loaded in bursts
 SECONDS_TO_DIE = 1  # between a closed connection and the end of its process
@@ -69,13 +67,13 @@ class RootLoader(DataLoader[TensorBatch]):
 
     def __init__(
         self,
-        dataset: RootIterableDataset,
+        dataset: EpochSource,
         *,
         num_workers: int = 0,
         pin_memory: bool = False,
         prefetch_factor: int | None = None,
         position: Callable[[], tuple[int, int] | None] | None = None,
-        resumed: Pass | None = None,
+        resumed: Epoch | None = None,
         **options: Any,
     ) -> None:
         if dataset.batch_size is None:
@@ -89,12 +87,16 @@ class RootLoader(DataLoader[TensorBatch]):
                 "prefetch_factor": prefetch_factor or PREFETCH,
             } | options
         super().__init__(
-            dataset, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, **options
+            cast("Dataset[TensorBatch]", dataset),
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            **options,
         )
         self._events = dataset
         # by these names Lightning hands them on where it makes a loader anew
         self.position, self.resumed = position, resumed
-        self._reached: Pass | None = None
+        self._reached: Epoch | None = None
         self._passes = 0  # that were begun
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -106,7 +108,7 @@ class RootLoader(DataLoader[TensorBatch]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass; it begins at its start."""
-        self.resumed = replace(self.resumed or self._usual(), epoch=epoch, start=0)
+        self.resumed = replace(self.resumed or self._usual(), number=epoch, start=0)
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the batch handed out last: numbers and strings, below 1 KiB."""
@@ -119,7 +121,7 @@ class RootLoader(DataLoader[TensorBatch]):
         Raises StateError, naming what differs, for a state of other data, features, split, seed,
         sampling or global batch size, and for anything that is no state.
         """
-        self.resumed = self._events.resumed_pass(state)
+        self.resumed = self._events.resumed_epoch(state)
 
     def __iter__(self) -> Iterator[TensorBatch]:  # type: ignore[override]
         # a generator: Lightning makes iterators before it knows the epoch
@@ -127,8 +129,8 @@ class RootLoader(DataLoader[TensorBatch]):
         self._reached = reached
         self._passes += 1
         number = self._passes
-        self._events.follow(reached)
-        length = None if reached.repeat else len(self)
+        self._events.set_next_epoch(reached)
+        length = None if reached.options.repeat else len(self)
         last: list[TensorBatch] = []
         batches: Any = self._iterator  # workers that stayed from the pass before
         try:
@@ -150,21 +152,21 @@ class RootLoader(DataLoader[TensorBatch]):
             self._check_workers(batches, error)
             raise
         if number == self._passes:
-            self._events.set_epoch(reached.epoch + 1)
+            self._events.set_epoch(reached.number + 1)
             self._reached = reached
         yield from last
 
-    def _next(self) -> Pass:
-        """The pass that comes next: as the position says, as was asked for, or the usual one."""
-        wanted = self.resumed or self._usual()
+    def _next(self) -> Epoch:
+        """The epoch that comes next: as the position says, as was asked for, or the usual one."""
+        epoch = self.resumed or self._usual()
         position = self.position() if self.position else None
         if position is None:
-            return wanted
-        epoch, done = position
-        return replace(wanted, epoch=epoch, start=0 if self._passes else done)
+            return epoch
+        number, done = position
+        return replace(epoch, number=number, start=0 if self._passes else done)
 
-    def _usual(self) -> Pass:
-        return replace(self._events.present_pass(), start=0)
+    def _usual(self) -> Epoch:
+        return replace(self._events.next_epoch(), start=0)
 
     def _check_latest(self, number: int) -> None:
         """Raise ConfigError for a pass whose workers have turned to a newer one."""
