@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hepdata_adapters.common.core.errors import ConfigError
-from hepdata_adapters.common.plan.plan import Plan, PlanFile, Shares
+from hepdata_adapters.common.plan.plan import Plan, PlanFile, GroupShares
 from hepdata_adapters.common.plan.shard import Shard
 
 units = st.lists(st.integers(0, 40), min_size=1, max_size=6)
@@ -103,7 +103,7 @@ def test_global_batches_are_the_same_for_all_ranks_and_workers(counts, seed):
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=60), st.data())
 def test_shares_add_up_and_never_decrease(sizes, data):
     seed = data.draw(st.sampled_from([(), (1,), ("a", 2)]))
-    shares = Shares(sizes, *seed)
+    shares = GroupShares(sizes, *seed)
     total = sum(sizes)
     first = data.draw(st.integers(0, total))
     second = data.draw(st.integers(first, total))

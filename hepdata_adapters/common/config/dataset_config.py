@@ -12,8 +12,6 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -34,15 +32,12 @@ from hepdata_adapters.common.config.feature_config import (
     Text,
 )
 from hepdata_adapters.common.config.training_config import ModelConfig, TrainingConfig
+from hepdata_adapters.common.core.frozen_model import FrozenModel
 
 Task = Literal["binary", "multiclass", "regression"]
 Framework = Literal["torch", "tf"]
 Verify = Literal["none", "size", "checksum"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _number_or_name(text: Any) -> Any:
@@ -53,7 +48,7 @@ def _number_or_name(text: Any) -> Any:
     return text
 
 
-class Weight(_Model):
+class Weight(FrozenModel):
     """An event weight: the value of a branch times a constant, either may be left out.
 
     cross_section in pb, luminosity in 1/pb: the weight is multiplied with their product and
@@ -73,7 +68,7 @@ class Weight(_Model):
         return self
 
 
-class Sample(_Model):
+class Sample(FrozenModel):
     """A physics process: files, and what all their events have in common.
 
     files: paths, globs, URLs, each optionally with its tree as ``file.root:tree``.
@@ -132,7 +127,7 @@ _WAYS = {
 }
 
 
-class Split(_Model):
+class Split(FrozenModel):
     """Which events are for training, validation and test, in one of four ways.
 
     *Fractions* ``train``, ``validation`` and ``test``, by a hash of each event's identity.
@@ -218,7 +213,7 @@ class Split(_Model):
         return {name: value for name, value in dump(self).items() if name in _WAYS[self.way]}
 
 
-class Sampling(_Model):
+class Sampling(FrozenModel):
     """How events are mixed and shuffled, and how often each comes.
 
     chunk_size: events mixed together in each stream. The rest is about the training split only.
@@ -251,7 +246,7 @@ class Sampling(_Model):
         return self.resample or self.balance != "none"
 
 
-class DatasetConfig(_Model):
+class DatasetConfig(FrozenModel):
     """Everything that decides which events are delivered, and as what.
 
     objects: which objects of a jagged group stay, and in what order. columns: derived branches
@@ -269,10 +264,10 @@ missing=None, indicator=False, overflow=None),)
     """
 
     samples: tuple[Sample, ...] = Field(min_length=1)
-    objects: dict[Name, Objects] = {}
-    columns: dict[Name, Text] = {}
+    objects: dict[Name, Objects] = Field(default={})
+    columns: dict[Name, Text] = Field(default={})
     features: Literal["*"] | tuple[Feature, ...] = "*"
-    inputs: dict[Name, Input] = {}
+    inputs: dict[Name, Input] = Field(default={})
     exclude: tuple[str, ...] = ()
     defaults: FeatureDefaults = FeatureDefaults()
     task: Task | None = None

@@ -13,15 +13,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
     field_validator,
     model_validator,
 )
+
+from hepdata_adapters.common.core.frozen_model import FrozenModel
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
@@ -51,18 +51,14 @@ Length = Literal["max"] | Annotated[float, Field(gt=0), AfterValidator(_whole)]
 Missing = Literal["error", "mean", "median", "drop"] | Finite
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ConstantScaling(_Model):
+class ConstantScaling(FrozenModel):
     """``(value - center) / scale`` with the user's own numbers, in the units of the branch."""
 
     center: Finite = 0.0
     scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
-class FunctionScaling(_Model):
+class FunctionScaling(FrozenModel):
     """A function of the user's, see `hepdata_adapters.scaling_function`.
 
     function: the name it was registered under, or ``module:function`` or ``file.py:function``.
@@ -111,7 +107,7 @@ def _open_ends(clip: Any) -> Any:
     )
 
 
-class Feature(_Model):
+class Feature(FrozenModel):
     """One branch, or one expression over branches, that the model sees.
 
     branch: the name of a branch (with ``*``: of several), or the name to give ``expression``.
@@ -147,7 +143,7 @@ class Feature(_Model):
         return self
 
 
-class FeatureDefaults(_Model):
+class FeatureDefaults(FrozenModel):
     """What a feature gets where it says nothing itself. pad: of the scaled columns.
 
     missing: by default ``error``; for ``features: "*"``, the median in the branches in which
@@ -161,7 +157,7 @@ class FeatureDefaults(_Model):
     pad: Finite = 0.0
 
 
-class Objects(_Model):
+class Objects(FrozenModel):
     """Jagged branches that share a count, such as ``Jet_*``: which objects stay, in what order.
 
     branches: patterns; by default ``NAME_*`` and ``NAME.*``, all jagged ones.
@@ -180,7 +176,7 @@ class Objects(_Model):
         return (branches,) if isinstance(branches, str) else branches
 
 
-class _FeatureInput(_Model):
+class _FeatureInput(FrozenModel):
     features: tuple[Feature, ...] = Field(min_length=1)
 
     @field_validator("features", mode="before")
@@ -224,7 +220,7 @@ class RaggedInput(_FeatureInput):
     dtype: Literal["float32", "float64", "int64"] = "float32"
 
 
-class ImageAxis(_Model):
+class ImageAxis(FrozenModel):
     """One axis of an image: a jagged branch in bins.
 
     edges: all of them, or ``bins`` of equal width over ``range`` (by default the minimum and
@@ -249,7 +245,7 @@ class ImageAxis(_Model):
         return self
 
 
-class ImageInput(_Model):
+class ImageInput(FrozenModel):
     """The paper's matrix: a histogram of the objects of each event, ``(n, c, bins…)`` float32.
 
     axes: of branches with one count. channels: branches (also derived ones) that weight the

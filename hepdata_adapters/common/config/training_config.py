@@ -5,16 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from hepdata_adapters.common.config.counts import MOST_WEIGHTS, Epochs, Events, Processes
+from hepdata_adapters.common.core.frozen_model import FrozenModel
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelConfig(_Model):
+class ModelConfig(FrozenModel):
     """The network: the paper's by default, or the user's ``factory(num_features)``.
 
     factory: ``package.module:function`` or ``file.py:function``. Where the config has inputs, it
@@ -38,7 +35,7 @@ class ModelConfig(_Model):
         return hidden
 
 
-class TrainingConfig(_Model):
+class TrainingConfig(FrozenModel):
     """How to train. workers: processes per split. drop_last: without a short last batch."""
 
     epochs: Epochs = Field(default=60, ge=1)

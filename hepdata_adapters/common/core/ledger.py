@@ -27,7 +27,7 @@ from hepdata_adapters.common.core.writing import cannot_be_written
 NOWHERE = Path("/dev/null/hepdata-ledger")
 """In the place of a folder that could not be made: nothing can be written or found there."""
 
-Kind = Literal[
+LedgerKind = Literal[
     "events delivered",
     "events with values beyond the pad length",
     "values beyond the pad length",
@@ -78,7 +78,7 @@ class Ledger:
     def __init__(self, counts: Mapping[str, Mapping[str, int]] | None = None) -> None:
         self._counts = {kind: Counter(places) for kind, places in (counts or {}).items()}
 
-    def add(self, kind: Kind, count: int, place: str = "") -> None:
+    def add(self, kind: LedgerKind, count: int, place: str = "") -> None:
         """Add ``count`` (zero adds no line)."""
         if count:
             self._counts.setdefault(kind, Counter())[place] += int(count)
@@ -88,7 +88,7 @@ class Ledger:
         for kind, places in other._counts.items():
             self._counts.setdefault(kind, Counter()).update(places)
 
-    def add_counts(self, counts: NDArray[Any], counted: Sequence[tuple[Kind, str]]) -> None:
+    def add_counts(self, counts: NDArray[Any], counted: Sequence[tuple[LedgerKind, str]]) -> None:
         """Add what a transform did to n events.
 
         counts: ``(n, C)``, what each event adds to the C lines (kind and place) of ``counted``.
@@ -106,7 +106,7 @@ class Ledger:
             if kind == "values beyond the pad length":
                 self.add("events with values beyond the pad length", (values > 0).sum(), place)
 
-    def count(self, kind: Kind, place: str | None = None) -> int:
+    def count(self, kind: LedgerKind, place: str | None = None) -> int:
         """The count of a kind, at one place or over all of them."""
         places = self._counts.get(kind, Counter())
         return places.total() if place is None else places[place]

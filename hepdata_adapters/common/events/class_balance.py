@@ -23,7 +23,7 @@ class ClassShare(NamedTuple):
     weight: float
 
 
-def composition(counts: Counts, sampling: Sampling) -> dict[int, ClassShare]:
+def class_balance(counts: Counts, sampling: Sampling) -> dict[int, ClassShare]:
     """The share of each class in an epoch.
 
     ``over`` repeats events until no class has fewer than its proportion of an epoch in which the

@@ -17,7 +17,9 @@ from hepdata_adapters.common.files.manifest import FileInfo, Manifest
 from hepdata_adapters.common.files.source import Source
 
 
-def normalised(config: DatasetConfig, manifest: Manifest, cache: Cache) -> DatasetConfig:
+def scaled_to_cross_sections(
+    config: DatasetConfig, manifest: Manifest, cache: Cache
+) -> DatasetConfig:
     """The config with constants in place of cross sections and luminosities.
 
     A sample's weights become ``branch x constant x cross_section x luminosity / sum of branch``,

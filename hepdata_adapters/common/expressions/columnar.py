@@ -11,9 +11,9 @@ import numpy as np
 from hepdata_adapters.common.core.columns import Array, Column, Jagged, offsets_from_lengths, ranges
 from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.expressions.functions import Mathematics
-from hepdata_adapters.common.expressions.walk import Kind
+from hepdata_adapters.common.expressions.walk import NumberKind
 
-_DTYPES: dict[Kind, Any] = {"b": np.bool_, "i": np.int64, "u": np.uint64, "f": np.float64}
+_DTYPES: dict[NumberKind, Any] = {"b": np.bool_, "i": np.int64, "u": np.uint64, "f": np.float64}
 
 
 class _NumpyMathematics:
@@ -45,12 +45,12 @@ class NumpyAlgebra:
             return Jagged(self.cast(column.content, self.kind(column.content)), column.offsets)
         return self.cast(column, self.kind(column))
 
-    def kind(self, array: Array) -> Kind:
+    def kind(self, array: Array) -> NumberKind:
         if array.dtype == np.uint64:
             return "u"
         return {"b": "b", "f": "f"}.get(array.dtype.kind, "i")  # type: ignore[return-value]
 
-    def cast(self, array: Any, kind: Kind) -> Array:
+    def cast(self, array: Any, kind: NumberKind) -> Array:
         return np.asarray(array).astype(_DTYPES[kind], copy=False)
 
     def has_lists(self, value: Column) -> bool:

@@ -29,7 +29,7 @@ from hepdata_adapters.common.expressions.tree import (
     Pick,
 )
 
-Kind = Literal["b", "i", "u", "f"]
+NumberKind = Literal["b", "i", "u", "f"]
 """bool, int64, uint64 or float64: the dtypes that values have."""
 
 
@@ -43,9 +43,9 @@ class Algebra(Protocol):
     def widened(self, column: Any) -> Any:
         """The column as float64, int64, uint64 or bool."""
 
-    def kind(self, array: Any) -> Kind: ...
+    def kind(self, array: Any) -> NumberKind: ...
 
-    def cast(self, array: Any, kind: Kind) -> Any:
+    def cast(self, array: Any, kind: NumberKind) -> Any:
         """An array or a Python number as an array of this kind."""
 
     def has_lists(self, value: Any) -> bool:
@@ -143,7 +143,7 @@ class Walk:
                 kind = self._common(choices)
                 return [self._truth(condition), *(cast(choice, kind) for choice in choices)]
         common = self._common(arrays)
-        kinds: dict[Kind, Kind] = {"b": "i"}
+        kinds: dict[NumberKind, NumberKind] = {"b": "i"}
         if function.takes == "wide":
             kinds["u"] = "f"
         return [cast(array, kinds.get(common, common)) for array in arrays]
@@ -153,14 +153,14 @@ class Walk:
             return self._algebra.cast(array, "b")
         return operator.ne(self._algebra.cast(array, "f"), 0.0)
 
-    def _kind(self, array: Any) -> Kind:
+    def _kind(self, array: Any) -> NumberKind:
         if isinstance(array, bool):
             return "b"
         if isinstance(array, int):
             return "i"
         return "f" if isinstance(array, float) else self._algebra.kind(array)
 
-    def _common(self, arrays: Sequence[Any]) -> Kind:
+    def _common(self, arrays: Sequence[Any]) -> NumberKind:
         kinds = {self._kind(array) for array in arrays}
         if "f" in kinds:
             return "f"

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hepdata_adapters.common.core.columns import (
     Column,
@@ -24,15 +24,12 @@ from hepdata_adapters.common.core.columns import (
 )
 from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.core.faults import Fault
+from hepdata_adapters.common.core.frozen_model import FrozenModel
 from hepdata_adapters.common.expressions import Expression, parse
 from hepdata_adapters.common.files.shared_counts import SharedCount
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RawBranch(_Model):
+class RawBranch(FrozenModel):
     """A branch as it is in the file, and as a client sends it. size: values of an array."""
 
     name: str
@@ -48,7 +45,7 @@ class RawBranch(_Model):
         return none.reshape(0, self.size) if self.kind == "array" else none
 
 
-class ObjectGroup(_Model):
+class ObjectGroup(FrozenModel):
     """Jagged branches that share a count, and which of their objects stay, in what order.
 
     selection, sort_by: expressions over branches of the file. Equal objects keep their order,
@@ -67,7 +64,7 @@ class ObjectGroup(_Model):
         return tuple(text for text in (self.selection, self.sort_by) if text is not None)
 
 
-class DerivedColumn(_Model):
+class DerivedColumn(FrozenModel):
     """A branch that is computed. expression: over branches and other derived columns."""
 
     name: str
@@ -78,7 +75,7 @@ READ, REMOVED = "#read", "#removed"
 """Behind the name of a member: how many objects the event had, and how many a cut removed."""
 
 
-class Preparation(_Model):
+class Preparation(FrozenModel):
     """Raw columns to prepared ones. branches: all that it may be asked to read.
 
     columns: in an order in which each needs only those before it. counts: what the files prove

@@ -19,7 +19,7 @@ from hepdata_adapters.common.files.count_branches import (
 )
 from hepdata_adapters.common.files.pages import check_pages
 
-Kind = Literal["flat", "array", "jagged", "unsupported"]
+BranchKind = Literal["flat", "array", "jagged", "unsupported"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Branch:
     """
 
     name: str
-    kind: Kind
+    kind: BranchKind
     dtype: str = ""
     size: int = 1
     typename: str = ""
@@ -226,7 +226,7 @@ def _from_form(place: tuple[str, ...], form: Any, typenames: dict[str, str]) -> 
     elif isinstance(form, ak.forms.ListOffsetForm) and isinstance(inner, ak.forms.RecordForm):
         for field, content in zip(inner.fields, inner.contents, strict=True):
             numeric = isinstance(content, ak.forms.NumpyForm)
-            kind: Kind = "jagged" if numeric else "unsupported"
+            kind: BranchKind = "jagged" if numeric else "unsupported"
             yield Branch(
                 f"{name}.{field}", kind, content.primitive if numeric else "",
                 typename=typenames.get(f"{name}.{field}", typename), place=(*place, field),

@@ -3,7 +3,7 @@
 *Groups.* The events of a split come in groups (a file, or a sample whose files follow each
 other); each group is a sequence of units (cluster-aligned entry ranges) in a seeded order.
 
-*Shares.* ``Shares`` says how many events of each group lie before position T of the epoch,
+*Shares.* ``GroupShares`` says how many events of each group lie before position T of the epoch,
 for any T, without state: a binary tree over the groups in which each node hands
 ``floor(A·n_left/n_node + phase)`` of its first A events to its left child. The counts add up
 to T exactly and never decrease, so every event has one place. Over any stretch of positions a
@@ -106,10 +106,10 @@ class Piece(NamedTuple):
     last: int
 
 
-class Shares:
+class GroupShares:
     """Exact, monotone apportionment of positions to groups; see the module docstring.
 
-    >>> shares = Shares([3000, 10, 1003])
+    >>> shares = GroupShares([3000, 10, 1003])
     >>> shares.before(4013), shares.before(2006), sum(shares.before(1234))
     ([3000, 10, 1003], [1500, 5, 501], 1234)
     """
@@ -197,7 +197,7 @@ class Plan:
             _Group(files, None if sizes is None else sizes[number], seed, epoch, number, shuffle)
             for number, files in enumerate(groups)
         ]
-        self._shares = Shares(
+        self._shares = GroupShares(
             [group.events for group in self._groups], *(("shares", seed, epoch) if shuffle else ())
         )
         self.events = sum(group.events for group in self._groups)

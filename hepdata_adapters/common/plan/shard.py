@@ -11,7 +11,7 @@ from hepdata_adapters.common.core.errors import ConfigError
 Uneven = Literal["pad", "drop", "wrap"]
 
 
-class Share(NamedTuple):
+class RankShare(NamedTuple):
     """What a rank delivers of a global batch: rows ``first`` to ``last``, then filling.
 
     padding: rows of weight 0. wrapped: rows of the first global batch of the epoch, by number.
@@ -56,7 +56,7 @@ class Shard:
                 f"uneven is one of {', '.join(get_args(Uneven))}, not {self.uneven!r}"
             )
 
-    def share(self, batch: int, rows: int, first_rows: int | None = None) -> Share:
+    def share(self, batch: int, rows: int, first_rows: int | None = None) -> RankShare:
         """The rank's part of a global batch of ``rows`` rows; all ranks get equally many.
 
         first_rows: rows of the first global batch of the epoch, if it is not this one.
@@ -72,15 +72,15 @@ class Shard:
             each = rows // self.world_size
             # one rank counts them, for all
             dropped = rows - each * self.world_size if self.rank == 0 else 0
-            return Share(batch, self.rank * each, (self.rank + 1) * each, dropped=dropped)
+            return RankShare(batch, self.rank * each, (self.rank + 1) * each, dropped=dropped)
         each = -(-rows // self.world_size)
         first, last = min(self.rank * each, rows), min((self.rank + 1) * each, rows)
         missing = each - (last - first)
         if self.uneven == "pad":
-            return Share(batch, first, last, padding=missing)
+            return RankShare(batch, first, last, padding=missing)
         start = max(0, self.rank * each - rows)
         wrapped = (number % (first_rows or rows) for number in range(start, start + missing))
-        return Share(batch, first, last, wrapped=tuple(wrapped))
+        return RankShare(batch, first, last, wrapped=tuple(wrapped))
 
     def steps(self, batches: int, last_rows: int) -> int:
         """How many of the global batches are delivered, the last of which has ``last_rows``.

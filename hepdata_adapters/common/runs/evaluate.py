@@ -19,7 +19,7 @@ from hepdata_adapters.common.core.writing import check_folder
 from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.events.targets import check_classes
 from hepdata_adapters.common.runs.pictures import Roc, plot_regression, plot_roc, plot_scores
-from hepdata_adapters.common.runs.run_folder import Run, Score, write_json
+from hepdata_adapters.common.runs.run_folder import Run, ScoreFunction, write_json
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream.epoch import EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream
@@ -82,7 +82,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {}
 
 
-def score_split(score: Score, prepared: Dataset, split: SplitName) -> tuple[Scored, Ledger]:
+def score_split(score: ScoreFunction, prepared: Dataset, split: SplitName) -> tuple[Scored, Ledger]:
     """Scores of all events of a split, in file order, and what happened to them on the way."""
     all_events = EpochOptions(BATCH, shuffle=False, seed=0).epoch()
     ledger, inputs_of = SharedLedger(), prepared.transform.model_input

@@ -32,7 +32,7 @@ PROVENANCE = "provenance.json"
 Model = TypeVar("Model")
 _M = TypeVar("_M", bound=BaseModel)
 
-Score = Callable[[ModelInput], NDArray[np.float32]]
+ScoreFunction = Callable[[ModelInput], NDArray[np.float32]]
 """What the model takes of n events to scores float32: ``(n,)``, or ``(n, classes)``."""
 
 
@@ -69,7 +69,7 @@ class Run(RunParts, Generic[Model]):
     """A trained model: ``model`` is the framework's own (in eval mode), ``score`` calls it."""
 
     model: Model
-    score: Score
+    score: ScoreFunction
 
 
 def framework_of(folder: str | Path, *, user_code: bool = True) -> Framework:

@@ -34,7 +34,7 @@ from hepdata_adapters.common.transform.usable_features import refuse
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class TrainingJob:
     """A training that may begin: its inputs are checked and saved in the run folder."""
 
     config: RunConfig
@@ -59,7 +59,7 @@ class Job:
         return "validation_loss" if self.prepared.specs.events("validation") else "train_loss"
 
 
-def resumed_job(folder: str | Path, framework: Framework, saved: str) -> Job:
+def resumed_job(folder: str | Path, framework: Framework, saved: str) -> TrainingJob:
     """The training of a run folder that was broken off and left its file ``saved``.
 
     Raises ConfigError where there is nothing to go on with, FileError or SpecsError where the
@@ -74,7 +74,7 @@ def resumed_job(folder: str | Path, framework: Framework, saved: str) -> Job:
         )
     parts = read_parts(folder, framework, saved)
     check_folder(folder)
-    return Job(
+    return TrainingJob(
         parts.config, folder, parts.prepare(), parts.task, parts.class_names, Console(stderr=True)
     )
 
@@ -87,7 +87,7 @@ def interrupted(number: int, folder: Path) -> TrainingInterruptedError:
     )
 
 
-def prepare_job(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> Job:
+def prepare_job(config: RunConfig, folder: str | Path, *, overwrite: bool = False) -> TrainingJob:
     """Claim the folder, scan the files, find or make the specs, and save what is known.
 
     Raises ConfigError if the folder holds something already, or if there are no labels.
@@ -109,7 +109,7 @@ def prepare_job(config: RunConfig, folder: str | Path, *, overwrite: bool = Fals
     for line in describe(prepared):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     save_inputs(folder, config, prepared, names)
-    return Job(config, folder, prepared, task, names, console)
+    return TrainingJob(config, folder, prepared, task, names, console)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def ledger_kept(folder: Path, read: Callable[[], Ledger]) -> Iterator[None]:
 class EpochLog:
     """One line an epoch (losses, metrics, events/s), above a bar with the time left."""
 
-    def __init__(self, job: Job, report: Callable[[int, int], None]) -> None:
+    def __init__(self, job: TrainingJob, report: Callable[[int, int], None]) -> None:
         self.epochs = self.events = 0
         self.seconds = 0.0
         self._console, self._report = job.console, report

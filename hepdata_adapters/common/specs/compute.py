@@ -9,7 +9,7 @@ from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.core.cache import Cache, cache_folder
 from hepdata_adapters.common.core.errors import ConfigError, DataError, SpecsError
 from hepdata_adapters.common.core.hashing import digest
-from hepdata_adapters.common.events.cross_sections import normalised
+from hepdata_adapters.common.events.cross_sections import scaled_to_cross_sections
 from hepdata_adapters.common.events.layout import Layout, manifest_branch, resolve
 from hepdata_adapters.common.events.split import SPLITS
 from hepdata_adapters.common.files.derived_columns import scan
@@ -133,7 +133,7 @@ def partial_specs(
         raise ConfigError("statistics: classes needs labels that are classes")
     binding = binding_of(config, manifest, layout)
     if config.statistics == "weights":  # only then does the size of a weight matter here
-        config = normalised(config, manifest, Cache(cache_folder()))
+        config = scaled_to_cross_sections(config, manifest, Cache(cache_folder()))
     classes: dict[str, ClassStatistics] = {}
     found_in = [Summary(counts=()) for _ in manifest.files]
     shapes: Shapes = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hepdata_adapters.common.config.dataset_config import DatasetConfig, Split
 from hepdata_adapters.common.core.errors import DataError
-from hepdata_adapters.common.core.ledger import Kind
+from hepdata_adapters.common.core.ledger import LedgerKind
 from hepdata_adapters.common.events.split import IDENTITY, SPLITS
 from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.specs.identities import repeats, sample_limit
@@ -21,7 +21,7 @@ NUMBERED_ANEW = 0.01
 """The share of events with an identity that others have, above which numbers begin anew."""
 _HASHES = 1 << 64
 
-Counted = tuple[Kind, dict[str, int], str]
+Counted = tuple[LedgerKind, dict[str, int], str]
 
 
 def check_identity(split: Split, specs: Specs) -> None:

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.config.plain_yaml import write_yaml
-from hepdata_adapters.common.core.ledger import Kind
+from hepdata_adapters.common.core.ledger import LedgerKind
 from hepdata_adapters.common.events.layout import Layout
 from hepdata_adapters.common.events.split import SPLITS
 from hepdata_adapters.common.files.manifest import Manifest
@@ -37,7 +37,7 @@ LABEL_NAMES = frozenset(
 class Note:
     """One thing to know: the line of the ledger it adds (kind, counts by place), and the text."""
 
-    kind: Kind
+    kind: LedgerKind
     counts: dict[str, int]
     text: str
 
@@ -151,7 +151,7 @@ def _names(config: DatasetConfig, layout: Layout) -> Iterator[Note]:
         )
 
 
-def _by_name(kind: Kind, names: Sequence[str], meaning: str) -> Note:
+def _by_name(kind: LedgerKind, names: Sequence[str], meaning: str) -> Note:
     listed = ", ".join(names)
     are = "is a feature and sounds" if len(names) == 1 else "are features and sound"
     return Note(

@@ -15,11 +15,11 @@ from hepdata_adapters.common.config.problems import told
 from hepdata_adapters.common.core.cache import Cache, cache_folder
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.core.hashing import digest
-from hepdata_adapters.common.core.ledger import Kind, Ledger, SharedLedger
+from hepdata_adapters.common.core.ledger import Ledger, LedgerKind, SharedLedger
 from hepdata_adapters.common.core.machine import available_memory
-from hepdata_adapters.common.events.class_balance import ClassShare, apportion, composition
+from hepdata_adapters.common.events.class_balance import ClassShare, apportion, class_balance
 from hepdata_adapters.common.events.class_counts import Counts, cached_counts
-from hepdata_adapters.common.events.cross_sections import normalised
+from hepdata_adapters.common.events.cross_sections import scaled_to_cross_sections
 from hepdata_adapters.common.events.layout import Layout, resolve
 from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.files.derived_columns import scan
@@ -84,12 +84,12 @@ class Dataset:
         except ConfigError as error:
             raise told(error, config) from None
         check_memory(buffer_of(built, config.sampling, specs), available_memory())
-        config = normalised(config, manifest, kept)
+        config = scaled_to_cross_sections(config, manifest, kept)
         counts = None
         if config.sampling.changes_composition:
             data = digest([specs.hash, manifest.here])
             counts = cached_counts(config, manifest, layout, kept, data)
-            composition(counts, config.sampling)  # refuses what cannot be had, at once
+            class_balance(counts, config.sampling)  # refuses what cannot be had, at once
         return cls(config, manifest, layout, specs, built, counts, tuple(kept.faults))
 
     def notes(self) -> Ledger:
@@ -110,7 +110,7 @@ class Dataset:
             for name in file.preparation.needs(self.layout.branches):
                 found = file.schema.get(name)
                 if found and found.namesakes > 1:
-                    kind: Kind = "branches of a name that an earlier one has (not read)"
+                    kind: LedgerKind = "branches of a name that an earlier one has (not read)"
                     ledger.add(kind, found.namesakes - 1, f"{name} in {file.url}")
         for number, file in enumerate(self.manifest.files):
             dropped = self.specs.binding.files[number].dropped
@@ -135,14 +135,14 @@ class Dataset:
         return f"it last read entries {first} to {stop} of tree {file.tree} in {file.url}"
 
     @cached_property
-    def composition(self) -> dict[int, ClassShare]:
+    def class_balance(self) -> dict[int, ClassShare]:
         """The classes of an epoch of training events, if it is not each event once."""
-        return composition(self.counts, self.config.sampling) if self.counts else {}
+        return class_balance(self.counts, self.config.sampling) if self.counts else {}
 
     def events(self, split: SplitName | None) -> int:
         """Events of a split (or all) that an epoch delivers."""
         if split == "train" and self.counts:
-            return sum(share.delivered for share in self.composition.values())
+            return sum(share.delivered for share in self.class_balance.values())
         return self.specs.events(split)
 
     def groups(self, split: SplitName | None) -> tuple[list[list[PlanFile]], list[int] | None]:
@@ -188,7 +188,7 @@ class Dataset:
         resample = self.config.sampling.resample
         groups: list[list[PlanFile]] = []
         sizes: list[int] = []
-        for label, share in self.composition.items():
+        for label, share in self.class_balance.items():
             own = self._grouped(
                 [
                     PlanFile(number, np.array(found.copies if resample else found.events), label)

@@ -23,7 +23,7 @@ from hepdata_adapters.common.core.columns import (
     take_all,
 )
 from hepdata_adapters.common.core.errors import DataError, InvalidValueError
-from hepdata_adapters.common.core.ledger import Kind, Ledger, SharedLedger
+from hepdata_adapters.common.core.ledger import Ledger, LedgerKind, SharedLedger
 from hepdata_adapters.common.events.class_counts import copies_of
 from hepdata_adapters.common.events.selection import deciding_branches, member_codes
 from hepdata_adapters.common.events.split import SPLITS, SplitName
@@ -51,7 +51,7 @@ class Step(NamedTuple):
     plan: Plan
     batch: int
     left_out: int = 0
-    reason: Kind = "events dropped for equal ranks"
+    reason: LedgerKind = "events dropped for equal ranks"
 
 
 class Loaded(NamedTuple):
@@ -254,7 +254,7 @@ class EventStream:
         dataset, counts = self.dataset, self.dataset.counts
         if counts and dataset.config.sampling.resample:
             weight = np.copysign(counts.reference, weight)
-        factor: float = dataset.composition[label].factor
+        factor: float = dataset.class_balance[label].factor
         return weight * factor
 
     def _kept(self, file: FileInfo, start: int, stop: int, columns: Columns) -> NDArray[np.int64]:

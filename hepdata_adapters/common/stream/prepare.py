@@ -83,7 +83,7 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
     lines += [
         f"  an epoch of training has {share.delivered:,} events of class {number} (there are "
         f"{share.events:,}), with weights that add up to {share.weight:g}"
-        for number, share in prepared.composition.items()
+        for number, share in prepared.class_balance.items()
     ]
     lines += [f"  NOTE: {note.text}" for note in prepared.remarks]
     buffer = buffer_of(prepared.transform, prepared.config.sampling, prepared.specs)

@@ -31,7 +31,14 @@ from hepdata_adapters.common.stream.dataset import Batch, Dataset
 from hepdata_adapters.common.stream.epoch import Epoch
 from hepdata_adapters.common.stream.memory import USABLE
 from hepdata_adapters.common.stream.shared_batches import Slots, anonymous_memory, fixed_fields
-from hepdata_adapters.common.stream.worker_process import Ended, Failed, Filled, Job, Release, Setup
+from hepdata_adapters.common.stream.worker_process import (
+    Ended,
+    EpochJob,
+    Failed,
+    Filled,
+    Release,
+    Setup,
+)
 
 SLOTS = 3  # batches a worker may be ahead: chunks are loaded in bursts
 SECONDS_TO_END = 5
@@ -136,7 +143,7 @@ class BatchWorkers:
         self._passing = True
         try:
             for worker in self._workers:
-                _send(worker, Job(epoch, ledger))
+                _send(worker, EpochJob(epoch, ledger))
             left = len(self._workers)
             for worker in cycle(self._workers):
                 try:
@@ -210,7 +217,7 @@ def _end(workers: Iterable[_Worker], owner: int) -> None:
             worker.process.wait()
 
 
-def _send(worker: _Worker, message: Setup | Job | Release) -> None:
+def _send(worker: _Worker, message: Setup | EpochJob | Release) -> None:
     # a worker that has ended says why in what it sent before, which is received in its turn
     with contextlib.suppress(OSError):
         worker.connection.send(message)

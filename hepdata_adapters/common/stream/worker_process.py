@@ -33,7 +33,7 @@ class Setup(NamedTuple):
     slots: Slots
 
 
-class Job(NamedTuple):
+class EpochJob(NamedTuple):
     """Parent to worker: make a pass. All slots are free then."""
 
     epoch: Epoch
@@ -86,7 +86,7 @@ def _serve(connection: Connection[Any, Any], descriptor: int) -> None:
     os.close(descriptor)
     with EventStream(setup.dataset, setup.split) as stream:  # kept open from pass to pass
         while True:
-            job: Job = _receive(connection)
+            job: EpochJob = _receive(connection)
             free = deque(range(setup.slots.count))
             for batch in job.epoch.batches(stream, job.ledger, setup.worker, setup.workers):
                 if not free:

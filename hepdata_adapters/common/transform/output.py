@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Array, Jagged
-from hepdata_adapters.common.core.ledger import Kind
+from hepdata_adapters.common.core.ledger import LedgerKind
 
-Line = tuple[Kind, str]
+Line = tuple[LedgerKind, str]
 """A line of the ledger: what happened, and the branch it happened to."""
 
 

@@ -24,7 +24,7 @@ from hepdata_adapters.common.core.columns import (
     flattened,
 )
 from hepdata_adapters.common.core.faults import Fault
-from hepdata_adapters.common.core.ledger import Kind
+from hepdata_adapters.common.core.ledger import LedgerKind
 from hepdata_adapters.common.files.preparation import READ, REMOVED, Preparation, RawBranch
 from hepdata_adapters.common.transform.image import ImageTransform
 from hepdata_adapters.common.transform.ragged import RaggedTransform
@@ -134,7 +134,7 @@ class Transform(BaseModel):
         return self.vector.num_features if self.vector else 0
 
     @cached_property
-    def counted(self) -> tuple[tuple[Kind, str], ...]:
+    def counted(self) -> tuple[tuple[LedgerKind, str], ...]:
         """The ledger line of each column of ``counts``: its kind and its place."""
         found = list(self.vector.counted) if self.vector else []
         for name, made in self.inputs.items():
@@ -142,9 +142,9 @@ class Transform(BaseModel):
         return tuple(found)
 
     @cached_property
-    def objects_counted(self) -> dict[str, tuple[Kind, str]]:
+    def objects_counted(self) -> dict[str, tuple[LedgerKind, str]]:
         """The columns that count the objects of groups with a cut, and their ledger lines."""
-        found: dict[str, tuple[Kind, str]] = {}
+        found: dict[str, tuple[LedgerKind, str]] = {}
         for group in self.preparation.groups_of(self.columns):
             if group.selection is not None:
                 place = f"{group.name}: {group.selection}"

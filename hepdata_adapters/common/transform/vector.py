@@ -25,14 +25,14 @@ from hepdata_adapters.common.core.columns import (
 )
 from hepdata_adapters.common.core.errors import ConfigError, FaultKind
 from hepdata_adapters.common.core.faults import Fault, refuse
-from hepdata_adapters.common.core.ledger import Kind
+from hepdata_adapters.common.core.ledger import LedgerKind
 from hepdata_adapters.common.transform.scaling import FeatureTransform
 
 __all__ = ["FeatureTransform", "VectorTransform", "Vectors"]
 
-BEYOND: Final[Kind] = "values beyond the pad length"
-FILLED: Final[Kind] = "values filled (NaN or infinity)"
-CLIPPED: Final[Kind] = "values clipped"
+BEYOND: Final[LedgerKind] = "values beyond the pad length"
+FILLED: Final[LedgerKind] = "values filled (NaN or infinity)"
+CLIPPED: Final[LedgerKind] = "values clipped"
 TOO_LONG: Final[FaultKind] = "too long"
 
 
@@ -106,7 +106,7 @@ class VectorTransform(BaseModel):
         return tuple(feature for feature in self.features if feature.kind == "jagged")
 
     @property
-    def counted(self) -> tuple[tuple[Kind, str], ...]:
+    def counted(self) -> tuple[tuple[LedgerKind, str], ...]:
         """Kind and branch of the C ledger lines that events can add to, see `Vectors.counts`."""
         return tuple((kind, f.branch) for f in self.features for kind in _counted(f))
 
@@ -237,9 +237,9 @@ def _content(column: Column) -> Array:
     return column.content if isinstance(column, Jagged) else column
 
 
-def _counted(feature: FeatureTransform) -> list[Kind]:
+def _counted(feature: FeatureTransform) -> list[LedgerKind]:
     """The kinds of ledger lines that this feature can add to."""
-    found: list[Kind] = []
+    found: list[LedgerKind] = []
     if feature.kind == "jagged" and feature.overflow == "truncate":
         found.append(BEYOND)
     if feature.missing is not None and feature.may_miss:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -21,6 +20,7 @@ from pydantic import (
 from hepdata_adapters.common.config.config_file import validated
 from hepdata_adapters.common.config.feature_config import Finite
 from hepdata_adapters.common.core.errors import ConfigError, nearest
+from hepdata_adapters.common.core.frozen_model import FrozenModel
 
 
 def _no_nan(value: float) -> float:
@@ -46,11 +46,7 @@ Center = Literal["auto"] | Finite | None
 Strings = Annotated[tuple[str, ...], BeforeValidator(_each)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Standardisation(_Model):
+class Standardisation(FrozenModel):
     """``clip((value - center) * scale, min, max)``; nothing at all where center is null."""
 
     length: int | None = Field(default=None, ge=1)
@@ -62,7 +58,7 @@ class Standardisation(_Model):
     pad_value: Finite = 0.0
 
 
-class Variable(_Model):
+class Variable(FrozenModel):
     """An item of ``vars``: ``name`` or ``[name, subtract, multiply, min, max, pad_value]``.
 
     given: whether it says itself what to subtract; without that ``preprocess.method`` decides.
@@ -87,7 +83,7 @@ class Variable(_Model):
         return found | {"given": "center" in found}
 
 
-class Group(_Model):
+class Group(FrozenModel):
     """An input: its variables as ``(n, variables, length)``."""
 
     vars: tuple[Variable, ...] = Field(min_length=1)
@@ -100,7 +96,7 @@ class Group(_Model):
         return _each(value)
 
 
-class Preprocess(_Model):
+class Preprocess(FrozenModel):
     """params: of each variable, as weaver writes them into ``NAME.auto.yaml``."""
 
     method: str = "manual"
@@ -112,7 +108,7 @@ class Preprocess(_Model):
         return self.method.lower().startswith("auto")
 
 
-class Labels(_Model):
+class Labels(FrozenModel):
     """simple: a column of 0 and 1 for each class. Any other type: expressions by name."""
 
     type: str
@@ -126,7 +122,7 @@ class Labels(_Model):
         return self
 
 
-class Weights(_Model):
+class Weights(FrozenModel):
     """Precomputed ones are a product of columns; all other keys are of the reweighting."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -141,7 +137,7 @@ class Weights(_Model):
         return self
 
 
-class WeaverConfig(_Model):
+class WeaverConfig(FrozenModel):
     """The whole document."""
 
     treename: str | None = None
@@ -150,7 +146,7 @@ class WeaverConfig(_Model):
     selection: str | None = None
     test_time_selection: str | None = None
     preprocess: Preprocess = Preprocess()
-    new_variables: dict[str, str] = {}
+    new_variables: dict[str, str] = Field(default={})
     inputs: dict[str, Group] = Field(min_length=1)
     labels: Labels | None = None
     observers: Strings = ()

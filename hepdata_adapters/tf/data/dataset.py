@@ -30,7 +30,7 @@ from hepdata_adapters.common.stream.prepare import (
 from hepdata_adapters.common.stream.shared_batches import Copies, batch_fields, fixed_fields
 from hepdata_adapters.common.stream.worker_pool import BatchWorkers, check_workers
 from hepdata_adapters.tf.data.convert import Elements, Inputs, RaggedNames, signature
-from hepdata_adapters.tf.data.shutdown import Leaving
+from hepdata_adapters.tf.data.shutdown import Shutdown
 
 _FIXED = {"batch_size", "num_workers", "prepared", "ranks", "split"}
 
@@ -303,4 +303,4 @@ def _alive(source: weakref.ref[RootSource]) -> RootSource:
     return found
 
 
-_leaving = Leaving()
+_leaving = Shutdown()

@@ -22,7 +22,7 @@ QUIET_SECONDS = 0.5  # a busy machine may keep a thread from its turn for tens o
 MOST_SECONDS = 10
 
 
-class Leaving:
+class Shutdown:
     """At exit, ends the passes that are under way and waits until their threads are out.
 
     begun: whether the process is ending; a pass then stops at its next batch.

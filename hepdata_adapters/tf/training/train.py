@@ -17,7 +17,7 @@ from hepdata_adapters.common.runs.evaluate import evaluate_run
 from hepdata_adapters.common.runs.signals import Signals
 from hepdata_adapters.common.runs.training import (
     EpochLog,
-    Job,
+    TrainingJob,
     ledger_kept,
     prepare_job,
     resumed_job,
@@ -63,7 +63,7 @@ def _check_devices(config: RunConfig) -> None:
         )
 
 
-def _fit(job: Job, state: dict[str, Any] | None = None) -> dict[str, Any]:
+def _fit(job: TrainingJob, state: dict[str, Any] | None = None) -> dict[str, Any]:
     """state: of the training to go on with."""
     prepared, training = job.prepared, job.config.training
     keras.utils.set_random_seed(training.seed)
@@ -94,7 +94,7 @@ def _fit(job: Job, state: dict[str, Any] | None = None) -> dict[str, Any]:
     return metrics
 
 
-def _ledger(job: Job, sources: dict[SplitName, RootSource]) -> Ledger:
+def _ledger(job: TrainingJob, sources: dict[SplitName, RootSource]) -> Ledger:
     """What happened to the events of all splits so far."""
     total = job.prepared.notes()
     for source in sources.values():
@@ -140,7 +140,7 @@ def _own(net: keras.Model) -> list[str]:
     return lines
 
 
-def _compile(net: keras.Model, job: Job) -> None:
+def _compile(net: keras.Model, job: TrainingJob) -> None:
     training = job.config.training
     logits = not gives_probabilities(net, job.task)
     optimizer = keras.optimizers.Adam(
@@ -183,7 +183,7 @@ def _absolute_error(label: Any, output: Any) -> Any:
 
 
 def _train(
-    job: Job,
+    job: TrainingJob,
     net: keras.Model,
     sources: dict[SplitName, RootSource],
     log: EpochLog,

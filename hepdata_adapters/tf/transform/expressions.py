@@ -15,9 +15,9 @@ import tensorflow as tf
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.expressions import Expression
 from hepdata_adapters.common.expressions.functions import Mathematics
-from hepdata_adapters.common.expressions.walk import Kind, Walk
+from hepdata_adapters.common.expressions.walk import NumberKind, Walk
 
-_DTYPES: dict[Kind, tf.DType] = {
+_DTYPES: dict[NumberKind, tf.DType] = {
     "b": tf.bool, "i": tf.int64, "u": tf.uint64, "f": tf.float64,
 }  # fmt: skip
 
@@ -100,14 +100,14 @@ class _TfAlgebra:
             return Padded(values, tf.cast(column.lengths, tf.int64))
         return self.cast(column, self.kind(column))
 
-    def kind(self, array: tf.Tensor) -> Kind:
+    def kind(self, array: tf.Tensor) -> NumberKind:
         if array.dtype == tf.bool:
             return "b"
         if array.dtype == tf.uint64:
             return "u"
         return "f" if array.dtype.is_floating else "i"
 
-    def cast(self, array: Any, kind: Kind) -> tf.Tensor:
+    def cast(self, array: Any, kind: NumberKind) -> tf.Tensor:
         if isinstance(array, bool | int | float):
             return tf.constant(_PYTHON[kind](array), _DTYPES[kind])
         return tf.cast(array, _DTYPES[kind])
@@ -191,7 +191,7 @@ class _TfAlgebra:
         return Padded(kept, tf.reduce_sum(tf.cast(keep, tf.int64), 1))
 
 
-_PYTHON: dict[Kind, Callable[[Any], Any]] = {"b": bool, "i": int, "u": int, "f": float}
+_PYTHON: dict[NumberKind, Callable[[Any], Any]] = {"b": bool, "i": int, "u": int, "f": float}
 
 
 def _nan() -> tf.Tensor:

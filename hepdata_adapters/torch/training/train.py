@@ -21,7 +21,7 @@ from hepdata_adapters.common.runs.evaluate import evaluate_run
 from hepdata_adapters.common.runs.signals import Signals
 from hepdata_adapters.common.runs.training import (
     EpochLog,
-    Job,
+    TrainingJob,
     interrupted,
     ledger_kept,
     prepare_job,
@@ -53,7 +53,7 @@ def resume(folder: str | Path) -> dict[str, Any]:
     return _fit(job, job.folder / RESUME)
 
 
-def _fit(job: Job, saved: Path | None = None) -> dict[str, Any]:
+def _fit(job: TrainingJob, saved: Path | None = None) -> dict[str, Any]:
     """saved: the state of the training to go on with."""
     prepared, training = job.prepared, job.config.training
     lightning.seed_everything(training.seed, verbose=False)
@@ -113,7 +113,7 @@ def _import_tensorboard() -> None:
 
 
 def _train(
-    job: Job, module: EventModule, data: RootDataModule, log: EpochLog, saved: Path | None
+    job: TrainingJob, module: EventModule, data: RootDataModule, log: EpochLog, saved: Path | None
 ) -> None:
     training, folder = job.config.training, job.folder
     checkpoint = ModelCheckpoint(

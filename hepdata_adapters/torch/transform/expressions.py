@@ -16,10 +16,10 @@ from torch import Tensor
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.expressions import Expression
 from hepdata_adapters.common.expressions.functions import Mathematics
-from hepdata_adapters.common.expressions.walk import Kind, Walk
+from hepdata_adapters.common.expressions.walk import NumberKind, Walk
 from hepdata_adapters.torch.transform.elementary import TorchMathematics
 
-_DTYPES: dict[Kind, torch.dtype] = {
+_DTYPES: dict[NumberKind, torch.dtype] = {
     "b": torch.bool, "i": torch.int64, "u": torch.float64, "f": torch.float64,
 }  # fmt: skip
 
@@ -87,12 +87,12 @@ class _TorchAlgebra:
             return Padded(self.cast(values, self.kind(values)), column.lengths.to(torch.int64))
         return self.cast(column, self.kind(column))
 
-    def kind(self, array: Tensor) -> Kind:
+    def kind(self, array: Tensor) -> NumberKind:
         if array.dtype == torch.bool:
             return "b"
         return "f" if array.is_floating_point() or array.dtype == torch.uint64 else "i"
 
-    def cast(self, array: Any, kind: Kind) -> Tensor:
+    def cast(self, array: Any, kind: NumberKind) -> Tensor:
         if isinstance(array, Tensor):
             return array.to(_DTYPES[kind])
         return torch.tensor(array, dtype=_DTYPES[kind])
