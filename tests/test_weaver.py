@@ -11,111 +11,17 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hepdata_adapters.cli.main import main
-from hepdata_adapters.common.columns import Jagged
 from hepdata_adapters.common.config import RunConfig
-from hepdata_adapters.common.config_file import load_config
 from hepdata_adapters.common.dataset import Dataset
 from hepdata_adapters.common.errors import ConfigError, HepDataError
-from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.passes import Pass
 from hepdata_adapters.common.plain_yaml import read_yaml
 from hepdata_adapters.common.stream import EventStream
-from hepdata_adapters.common.weaver import PLACEHOLDER, Conversion, convert
-from hepdata_adapters.common.weaver.syntax import UntranslatableError
-from hepdata_adapters.common.weaver.translation import translate
+from hepdata_adapters.common.weaver import Conversion, convert
+from tests.weaver_files import CONFIG, clipped, jets
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "weaver.md").read_text()
 LENGTH = 6
-CONFIG = """
-treename: tree
-selection:
-   ### a comment, as weaver's own configs have them
-   (jet_pt > 200) & (np.abs(jet_eta) < 2) & ~(ak.num(part_px) < 2)
-new_variables:
-   part_mask: ak.ones_like(part_energy)
-   part_pt: np.hypot(part_px, part_py)
-   part_pt_log: np.log(part_pt)
-   part_e_log: np.log(part_energy)
-   part_logptrel: np.log(part_pt/jet_pt)
-   part_logerel: np.log(part_energy/jet_energy)
-   part_deltaR: np.hypot(part_deta, part_dphi)
-   part_isElectron: ak.values_astype(np.abs(part_pid) == 11, 'float32')
-   part_d0: np.tanh(part_d0val)
-   part_abseta: np.abs(part_deta + jet_eta)
-preprocess:
-   method: manual
-   data_fraction:
-inputs:
-   pf_points:
-      length: 6
-      pad_mode: constant
-      vars:
-         - [part_deta, null]
-         - [part_dphi, null]
-   pf_features:
-      length: 6
-      pad_mode: constant
-      vars:
-         - [part_pt_log, 1.7, 0.7]
-         - [part_e_log, 2.0, 0.7, -1, 1.5]
-         - [part_logptrel, -4.7, 0.7]
-         - [part_logerel, -4.7, 0.7]
-         - [part_deltaR, 0.2, 4.0]
-         - [part_abseta, 0.8, -2.0, -1, 3]
-         - [part_isElectron, null]
-         - part_d0
-   pf_vectors:
-      length: 6
-      pad_mode: constant
-      vars: [[part_px, null], [part_py, null], [part_energy, null]]
-   pf_mask:
-      length: 6
-      pad_mode: constant
-      vars: [[part_mask, null]]
-   jets:
-      length: 1
-      vars: [[jet_pt, 500, 0.01, -2, 2], [jet_eta, null]]
-labels:
-   type: simple
-   value: [label_QCD, label_Hbb, label_Tbqq]
-observers: [jet_energy]
-weights:
-"""
-
-
-def jets(path: Path, size: int = 300) -> ak.Array:
-    """A file of jets with particles, as those of JetClass; also the arrays in it."""
-    random = np.random.default_rng(7)
-    counts = random.integers(0, 10, size)
-    total = int(counts.sum())
-    truth = random.integers(0, 3, size)
-    flat = {
-        "jet_pt": random.uniform(100, 1000, size).astype(np.float32),
-        "jet_eta": random.normal(0, 1, size).astype(np.float32),
-        "jet_energy": random.uniform(500, 2000, size).astype(np.float32),
-        "genweight": random.uniform(0.5, 1.5, size).astype(np.float32),
-        "label_QCD": (truth == 0).astype(np.int32),
-        "label_Hbb": truth == 1,
-        "label_Tbqq": (truth == 2).astype(np.float32),
-    }
-    each = {f"part_{name}": random.normal(0, 20, total) for name in ("px", "py")} | {
-        "part_energy": random.exponential(50, total),
-        "part_deta": random.normal(0, 0.4, total),
-        "part_dphi": random.normal(0, 0.4, total),
-        "part_d0val": np.where(random.random(total) < 0.1, np.nan, random.normal(0, 2, total)),
-    }
-    lists = {name: ak.unflatten(v.astype(np.float32), counts) for name, v in each.items()}
-    pid = random.choice([11, -11, 22, 211, -211], total).astype(np.int32)
-    arrays = flat | lists | {"part_pid": ak.unflatten(pid, counts)}
-    with uproot.recreate(path) as file:
-        file.mktree("tree", {name: ak.type(ak.Array(a)).content for name, a in arrays.items()})
-        file["tree"].extend(arrays)
-    return ak.Array(arrays)
 
 
 def batch_of(conversion: Conversion) -> dict[str, Any]:
@@ -129,11 +35,6 @@ def standardised(values: Any, center: float, scale: float, low: float = -5, high
     """weaver's definition: subtract, multiply, clip, and 0 for NaN."""
     scaled = (ak.values_astype(values, np.float64) - center) * scale
     return ak.nan_to_num(clipped(scaled, low, high), nan=0)
-
-
-def clipped(values: Any, low: float, high: float) -> Any:
-    """``np.clip``, which takes no jagged arrays."""
-    return ak.where(values < low, low, ak.where(values > high, high, values))
 
 
 def padded(*columns: Any) -> Any:
@@ -210,132 +111,6 @@ def test_parameters_that_weaver_wrote_down_are_taken() -> None:
     (feature,) = convert(document, {}).document["inputs"]["pf"]["features"]
     assert feature == {"branch": "part_px", "scaling": {"center": 3.0, "scale": 2.0},
                        "clip": [-7.0, 13.0], "missing": 3.0}  # fmt: skip
-
-
-# expressions: Python itself, with numpy and awkward, says what they mean
-
-COUNTS = [3, 0, 2, 1]
-NUMBERS = {
-    "pt": [50.0, 20.0, 5.0, 70.0, 40.0, 10.0],
-    "eta": [-1.0, 0.5, 2.0, math.nan, 3.0, 0.0],
-    "pid": [11, -13, 22, 11, 211, -211],
-}
-LISTS = {name: ak.unflatten(np.array(values), COUNTS) for name, values in NUMBERS.items()}
-FLAT = {"met": np.array([10.0, 30.0, -5.0, 0.0]), "n": np.array([3, 0, 2, 1]),
-        "good": np.array([True, False, True, True])}  # fmt: skip
-OFFSETS = np.concatenate([[0], np.cumsum(COUNTS)]).astype(np.int64)
-COLUMNS = {n: Jagged(np.array(v), OFFSETS) for n, v in NUMBERS.items()} | FLAT
-
-
-def check_meaning(text: str, logical: frozenset[str] = frozenset({"good"})) -> None:
-    with np.errstate(all="ignore"):
-        wanted = eval(text, {"np": np, "ak": ak, "math": math, "_clip": clipped, **LISTS, **FLAT})
-    translated = translate(text, logical)
-    got = parse(translated.text, COLUMNS)(COLUMNS)
-    if isinstance(got, Jagged):
-        assert ak.num(wanted).to_list() == got.lengths.tolist(), translated.text
-        wanted, got = ak.flatten(wanted), got.content
-    wanted = np.asarray(ak.to_numpy(ak.fill_none(wanted, np.nan)), np.float64)
-    np.testing.assert_allclose(np.asarray(got, np.float64), wanted, rtol=1e-12, err_msg=text)
-
-
-@pytest.mark.parametrize("text", [
-    "met > 5", "(met > 5) & (n < 3)", "~(met > 5) | (n == 2)", "(met > 5) ^ (n == 2)",
-    "met > 5 + n * 2", "np.logical_and(met > 5, np.logical_not(n == 3))", "good & (met > 0)",
-    "~good", "ak.sum(pt, axis=1) > 60", "ak.sum(pt, 1)", "np.sum(pt > 15, axis=-1)",
-    "ak.num(pt)", "ak.num(pt, axis=1) >= 2", "ak.count(pt, axis=1)",
-    "ak.count_nonzero(pt > 15, axis=1)", "ak.any(pt > 60, axis=1)", "ak.all(pt > 15, axis=1)",
-    "ak.max(pt, axis=1)", "ak.min(pt, axis=-1)", "ak.mean(pt, axis=1)",
-    "ak.fill_none(ak.max(pt, axis=1), -1)", "ak.fill_none(ak.firsts(pt), -1.5)", "ak.firsts(pt)",
-    "np.log(pt / (met + 100))", "np.hypot(pt, eta)", "np.arctan2(eta, pt)", "np.arcsinh(eta)",
-    "np.sqrt(pt) ** 2 % 7", "-met // 4", "ak.where(np.abs(pid) == 11, pt, -1)",
-    "np.where(good, met, 0.5)", "np.minimum(pt, met)", "np.maximum(eta, 0)",
-    "_clip(eta, -0.5, 1)", "np.clip(met, -2, n)", "np.isnan(eta)", "np.isinf(1 / met)",
-    "np.square(eta)",
-    "ak.ones_like(pt)", "ak.zeros_like(eta) + met", "ak.full_like(pt, 3)", "ak.nan_to_num(eta)",
-    "ak.values_astype(np.abs(pid) == 11, 'float32')", "ak.values_astype(pt * 1.37, np.int32)",
-    "ak.values_astype(met * 1.37, 'int64')", "ak.values_astype(met, 'bool')",
-    "pt[pt > 15]", "ak.sum(pt[(pt > 15) & (eta < 1)], axis=1)", "(pid == 11) + (pid == 22)",
-    "(pid == 11) * (pt > 60)", "(pid == 11) * 2 + (pid == 22)", "met * math.pi + np.e",
-    "np.power(met, 2) - np.add(met, 1)", "np.rint(met / 4)", "np.sign(met) * np.tanh(met)",
-    "10 ** -np.abs(met / 10)", "1e-3 * met + 1e5",
-])  # fmt: skip
-def test_expressions_mean_the_same(text: str) -> None:
-    check_meaning(text)
-
-
-def test_an_object_by_its_place() -> None:
-    lists = {"pt": Jagged.from_lists([[5.0, 3.0], [4.0]])}
-    assert parse(translate("pt[:, 0]").text, lists)(lists).tolist() == [5, 4]
-    assert parse(translate("pt[:, -1]").text, lists)(lists).tolist() == [3, 4]
-
-
-NUMBER = st.recursive(
-    st.sampled_from(["met", "n", "pt", "eta", "pid", "(met + 2)", "ak.sum(pt, axis=1)"]),
-    lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from("+-*/"), inner).map(lambda p: f"({p[0]} {p[1]} {p[2]})"),
-        st.tuples(inner, inner).map(lambda p: f"np.hypot({p[0]}, {p[1]})"),
-        st.tuples(inner, inner).map(lambda p: f"ak.where({p[0]} > 1, {p[1]}, {p[0]})"),
-        st.tuples(inner, inner).map(lambda p: f"-{p[0]} + {p[1]}"),
-        inner.map(lambda p: f"_clip({p}, -3, 40)"),
-    ),
-    max_leaves=8,
-)
-CONDITION = st.recursive(
-    st.tuples(NUMBER, st.sampled_from(["<", ">=", "=="]), NUMBER).map(lambda p: f"({' '.join(p)})"),
-    lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from("&|^+*"), inner).map(lambda p: f"({p[0]} {p[1]} {p[2]})"),
-        inner.map(lambda p: f"~{p}"),
-    ),
-    max_leaves=4,
-)
-
-
-@given(st.one_of(NUMBER, CONDITION))
-def test_any_expression_means_the_same(text: str) -> None:
-    check_meaning(f"({text}) + 0 * (met + pt)")  # a value for each object
-
-
-@pytest.mark.parametrize(("text", "reason"), [
-    ("__import__('os').system('ls')", "only of functions of np, ak and math"),
-    ("().__class__.__bases__[0]", "no equivalent"),
-    ("open('/etc/passwd')", "only of functions"),
-    ("np.load('x.npy', allow_pickle=True)", "load(…) with allow_pickle=… has no equivalent"),
-    ("np.fromfile(pt)", "fromfile(…) has no equivalent"),
-    ("(lambda: 0)()", "only of functions"),
-    ("[x for x in pt]", "no equivalent"),
-    ("pt if met > 1 else eta", "no equivalent"),
-    ("flags & 4", "4 is a number: operations on its bits"),
-    ("(flags >> 2) > 0", "bits"),
-    ("ak.sum(pt)", "with axis none is not over the objects of each event"),
-    ("ak.sum(pt, axis=0)", "axis 0"),
-    ("ak.max(pt, axis=1, keepdims=True)", "these arguments"),
-    ("pt[:, :3]", "…[(:, :3)] has no equivalent"),
-    ("pt[0]", "…[0] has no equivalent"),
-    ("pt[ak.argsort(eta)]", "argsort(…) has no equivalent"),
-    ("part_p4.pt", "four-vectors"),
-    ("_p4_from_pxpypze(px, py, pz, e)", "four-vectors"),
-    ("ak.fill_none(pt, 0)", "only of firsts, min and max"),
-    ("ak.fill_none(ak.firsts(pt), met)", "replaced by a number"),
-    ("np.sqrt(pt, eta)", "with 2 argument(s)"),
-    ("np.where(pt > 1)", "takes 3 argument(s)"),
-    ("np.hypot(*pt)", "no equivalent"),
-    ("np", "no equivalent"),
-    ("'text'", "no equivalent"),
-    ("1e999 * pt", "no equivalent"),
-    ("pt +", "no expression in Python"),
-    ("", "no expression in Python"),
-    ("(" * 3000 + "pt" + ")" * 900, "no expression in Python"),
-    ("-" * 3990 + "pt", "no expression in Python"),
-    ("pt" + " + 1" * 500, "deep"),
-    ("pt + 1" * 1000, "at most 4000"),
-    (f"{2**70} * pt", "does not fit 64 bits"),
-    ("9**9**9**9 + flags.x", "four-vectors"),
-    ("np.isinf(" * 40 + "pt" + ")" * 40, "longer than 4000 characters"),
-])  # fmt: skip
-def test_what_cannot_be_translated_says_why(text: str, reason: str) -> None:
-    with pytest.raises(UntranslatableError, match=re.escape(reason)):
-        translate(text)
 
 
 # what has no equivalent
@@ -492,90 +267,7 @@ def test_errors_name_the_key(changes: dict[str, Any], reason: str) -> None:
         converted(**changes)
 
 
-# the command
-
-
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    jets(tmp_path / "jets_1.root")
-    source, out = tmp_path / "weaver.yaml", tmp_path / "made" / "config.yaml"
-    source.write_text(CONFIG)
-    out.parent.mkdir()
-    files = ["--files", f"jets={tmp_path}/jets_*.root"]
-    assert main(["convert", str(source), *files, "-o", str(out)]) == 0
-    said = capsys.readouterr()
-    assert "observers.jet_energy (left out)" in said.err
-    assert "# observers.jet_energy (left out)" in out.read_text()
-    assert main(["validate", str(out)]) == 0
-    assert "valid" in capsys.readouterr().out
-    assert main(["convert", str(source), *files]) == 0
-    assert capsys.readouterr().out == out.read_text()
-
-
-def test_relative_files_are_seen_from_the_config(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "made").mkdir()
-    Path("weaver.yaml").write_text(CONFIG)
-    words = ["--files", "a=data/a_*.root", "--files", "a=root://b//c.root", "--files", "b=d.root"]
-    assert main(["convert", "weaver.yaml", *words, "-o", "made/config.yaml"]) == 0
-    samples = yaml.safe_load(Path("made/config.yaml").read_text())["samples"]
-    assert [sample["files"] for sample in samples] == [
-        ["../data/a_*.root", "root://b//c.root"], ["../d.root"],
-    ]  # fmt: skip
-    (loaded, _) = load_config("made/config.yaml").samples
-    assert Path(loaded.files[0]).resolve() == tmp_path / "data" / "a_*.root"
-
-
-def test_without_files_validation_says_what_is_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source, out = tmp_path / "weaver.yaml", tmp_path / "config.yaml"
-    source.write_text(CONFIG)
-    assert main(["convert", str(source), "-o", str(out)]) == 0
-    assert main(["validate", str(out)]) != 0
-    assert PLACEHOLDER in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.parametrize(("text", "reason"), [
-    ("a: &x [1]\nb: *x", "aliases are not supported"),
-    ("a: !!python/object/apply:os.system ['ls']", "not readable as YAML"),
-    ("#" * 1_000_001, "larger than 1,000,000 bytes"),
-    ("[1, 2]", "no mapping"),
-    ("[" * 5000, "nested more than 50 deep"),
-])  # fmt: skip
-def test_files_that_are_no_config(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
-) -> None:
-    source = tmp_path / "weaver.yaml"
-    source.write_text(text)
-    assert main(["convert", str(source)]) == 2
-    assert reason in capsys.readouterr().err
-
-
-def test_bad_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = tmp_path / "weaver.yaml"
-    assert main(["convert", str(source)]) == 2
-    assert "weaver.yaml" in capsys.readouterr().err
-    source.write_text(CONFIG)
-    assert main(["convert", str(source), "--files", "jets.root"]) == 2
-    assert "write NAME=GLOB" in capsys.readouterr().err
-    assert main(["convert", str(source), "-o", str(source / "out.yaml")]) == 1
-    assert "a file is in the place of a folder" in capsys.readouterr().err
-
-
 def test_a_name_cannot_leave_the_comments() -> None:
     conversion = converted(observers=["a\nsamples: []\u2028b: \x1b[2J"])
     text = conversion.yaml("x\ny: 1")
     assert read_yaml(text) == conversion.document
-
-
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL))
-def test_python_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    jets(tmp_path / "jets.root")
-    (config,) = re.findall(r"```yaml\n(.+?)```", PAGE, re.DOTALL)
-    Path("weaver.yaml").write_text(config)
-    (command,) = re.findall(r"^\$ hepdata-adapters (.+)$", PAGE, re.MULTILINE)
-    assert main(command.split()) == 0
-    exec(compile(code, "docs/weaver.md", "exec"), {"__name__": "docs"})
