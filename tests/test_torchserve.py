@@ -1,48 +1,29 @@
-"""A real TorchServe: the same predictions as offline, faults kept apart, nothing left behind."""
+"""A real TorchServe: the same predictions as offline, and faults kept apart."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
 import json
-import os
 import re
-import signal
 import socket
 import struct
 import threading
 import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import requests
 
 from hepdata_adapters.common.errors import ConfigError, EventError
 from hepdata_serving import client
-from hepdata_serving.archive import zip_bytes
 from hepdata_serving.errors import ServerError
-from hepdata_serving.integrity import SUMS, sums_text
 from hepdata_serving.testing import example_events, export_example
-from hepdata_serving.torchserve.processes import free_ports, live_members, port_is_free
 from hepdata_serving.torchserve.server import TorchServer
-from tests.torchserve import (
-    eventually,
-    line_within,
-    needs_torchserve,
-    offline,
-    own_temporary_folder,
-    serving,
-    why_not,
-)
-
-MANIFEST = "MAR-INF/MANIFEST.json"
+from tests.torchserve import eventually, listening, offline, why_not
 
 
 @pytest.fixture(scope="module")
@@ -61,24 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServer]:
         yield running
 
 
-def listening(group: int) -> set[tuple[str, int]]:
-    """Addresses on which the processes of a group listen."""
-    found: set[tuple[str, int]] = set()
-    for pid in live_members(group):
-        with contextlib.suppress(psutil.Error):
-            for connection in psutil.Process(pid).net_connections("inet"):
-                if connection.status == psutil.CONN_LISTEN:
-                    found.add((connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port))
-    return found
-
-
-@pytest.fixture
-def own_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    with own_temporary_folder(monkeypatch) as folder:
-        yield folder
-
-
-# --- predictions -----------------------------------------------------------------------------
+# --- predictions -------------------------------------------------------------------------------
 
 
 def test_a_thousand_raw_events_are_predicted_as_offline(server: TorchServer) -> None:
@@ -246,6 +210,9 @@ def test_the_client_names_the_bad_event(server: TorchServer) -> None:
         client.predict(server.urls["example"].replace("example", "nothing"), events)
 
 
+# --- the server --------------------------------------------------------------------------------
+
+
 def test_too_large_a_request_is_refused_and_the_server_lives_on(server: TorchServer) -> None:
     # the server closes the connection while the body is sent, or answers 413 before that
     with contextlib.suppress(requests.ConnectionError):
@@ -286,9 +253,6 @@ def test_the_page_of_metrics_counts_requests(server: TorchServer) -> None:
     assert eventually(found, 10)
 
 
-# --- what is open and what is left -------------------------------------------------------------
-
-
 def test_only_this_machine_is_served_and_models_cannot_be_changed(server: TorchServer) -> None:
     assert server.pid
     addresses = listening(server.pid)
@@ -305,203 +269,3 @@ def test_only_this_machine_is_served_and_models_cannot_be_changed(server: TorchS
             changed += sum(answer.status_code < 400 for answer in answers)
     assert changed == 0
     assert len(client.predict(server.urls["example"], example_events(1))) == 1
-
-
-@needs_torchserve
-def test_stop_leaves_no_process_port_or_file(tmp_path: Path, own_tmp: Path) -> None:
-    export_example(tmp_path / "models")
-    files = {path.name for path in (tmp_path / "models").rglob("*")}
-    (port,) = free_ports(1)
-    with TorchServer(tmp_path / "models", port, workers=2, log=tmp_path / "log") as server:
-        assert server.url == f"http://127.0.0.1:{port}/predictions/example"
-        group = server.pid
-        assert group
-        children = psutil.Process(group).children(recursive=True)
-        assert len(children) >= 2
-        assert len(list(own_tmp.iterdir())) == 1
-        assert len(client.predict(server.url, example_events(3))) == 3
-        with pytest.raises(ServerError, match=f"port {port} on 127.0.0.1 is in use"):
-            TorchServer(tmp_path / "models", port).start()
-        with pytest.raises(ServerError, match="already running"):
-            server.start()
-    assert live_members(group) == []
-    assert not any(child.is_running() and child.status() != "zombie" for child in children)
-    assert port_is_free(port)
-    assert list(own_tmp.iterdir()) == []
-    assert {path.name for path in (tmp_path / "models").rglob("*")} == files
-    assert (tmp_path / "log" / "torchserve.log").is_file()
-    server.stop()  # harmless
-
-
-@needs_torchserve
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_serve_leaves_nothing(
-    number: signal.Signals, tmp_path: Path, own_tmp: Path
-) -> None:
-    export_example(tmp_path)
-    with serving(tmp_path) as process:
-        assert process.stdout
-        assert process.stderr
-        others: dict[str, str] = {}
-        if number is signal.SIGINT:
-            ready = line_within(process.stdout, 120)
-            url = re.fullmatch(r"ready: (http://127\.0\.0\.1:\d+/predictions/example)\n", ready)
-            assert url, ready + process.stderr.read()
-            assert len(client.predict(url[1], example_events(3))) == 3
-            for what in ("management", "metrics", "grpc", "grpc management"):
-                line = line_within(process.stdout, 10)
-                assert line.startswith(f"ready: {what} "), line
-                others[what] = line.removeprefix(f"ready: {what} ").strip()
-            answer = requests.get(others["management"], timeout=10).json()
-            assert [model["modelName"] for model in answer["models"]] == ["example"]
-            told = {url[1], *others.values()}
-            java = psutil.Process(process.pid).children()
-            # every port that is open is told
-            assert {re.findall(r"127\.0\.0\.1:(\d+)", address)[0] for address in told} == {
-                str(port) for child in java for _, port in listening(os.getpgid(child.pid))
-            }
-        children: list[psutil.Process] = []
-
-        def started() -> bool:
-            children[:] = psutil.Process(process.pid).children(recursive=True)
-            with contextlib.suppress(psutil.Error):
-                return any("--python" in child.cmdline() for child in children)
-            return False
-
-        # SIGTERM comes while Java is still starting
-        assert eventually(started)
-        process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
-    assert (process.returncode, output, errors) == (0, "", "")
-    _, alive = psutil.wait_procs(children, timeout=10)
-    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
-    assert list(own_tmp.iterdir()) == []
-
-
-@needs_torchserve
-def test_a_model_that_misses_its_golden_predictions_is_not_served(
-    tmp_path: Path, own_tmp: Path
-) -> None:
-    path = export_example(tmp_path)
-    with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    golden = json.loads(files["golden.json"])
-    golden["predictions"][2] = 0.125
-    files |= {"golden.json": json.dumps(golden).encode()}
-    inside = {name: data for name, data in files.items() if name not in (SUMS, MANIFEST)}
-    path.write_bytes(zip_bytes(files | {SUMS: sums_text(inside).encode()}))
-    server = TorchServer(tmp_path, 0)
-    with pytest.raises(ServerError, match=r"golden event 2: the model predicts .*, not 0.125$"):
-        server.start()
-    assert server.pid is None
-    assert list(own_tmp.iterdir()) == []
-
-
-@needs_torchserve
-def test_a_server_that_dies_is_noticed(tmp_path: Path) -> None:
-    export_example(tmp_path)
-    with TorchServer(tmp_path, 0) as server:
-        group = server.pid
-        assert group
-        os.kill(group, signal.SIGKILL)
-        with pytest.raises(ServerError, match="ended unexpectedly"):
-            server.wait(lambda seconds: bool(time.sleep(seconds / 10)))
-    assert eventually(lambda: live_members(group) == [])
-
-
-def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no model archive"):
-        TorchServer(tmp_path)
-
-
-# --- the client, against servers that misbehave ------------------------------------------------
-
-
-class Canned(BaseHTTPRequestHandler):
-    """Answers as the class attributes say, and keeps the bodies it got."""
-
-    status = 200
-    answer = b"{}"
-    bodies: list[dict[str, Any]]
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.bodies.append(body)
-        content = self.answer
-        if content == b"echo":
-            predictions = [event["number"] for event in body["instances"]]
-            content = json.dumps({"predictions": predictions}).encode()
-        self.send_response(self.status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def canned() -> Iterator[Callable[[int, bytes], tuple[str, list[dict[str, Any]]]]]:
-    with contextlib.ExitStack() as stack:
-
-        def start(status: int, answer: bytes) -> tuple[str, list[dict[str, Any]]]:
-            bodies: list[dict[str, Any]] = []
-            handler = type("H", (Canned,), {"status": status, "answer": answer, "bodies": bodies})
-            web = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-            threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True).start()
-            stack.callback(web.shutdown)
-            return f"http://127.0.0.1:{web.server_port}/", bodies
-
-        yield start
-
-
-def test_client_splits_by_count_and_by_size(canned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    url, bodies = canned(200, b"echo")
-    events = [{"number": number, "values": [0.5] * 10} for number in range(25)]
-    assert client.predict(url, events, batch=10) == list(range(25))
-    assert [len(body["instances"]) for body in bodies] == [10, 10, 5]
-    monkeypatch.setattr(client, "MAX_BODY_BYTES", 250)
-    bodies.clear()
-    assert client.predict(url, events, batch=10) == list(range(25))
-    assert all(len(json.dumps(body)) < 300 for body in bodies)
-    assert len(bodies) > 3
-    with pytest.raises(EventError, match=r"event 1 cannot be sent: it has \d+ bytes"):
-        client.predict(url, [events[0], {"number": 1, "values": [0.5] * 100}])
-    assert client.predict(url, []) == []
-    with pytest.raises(ConfigError, match="batch must be at least 1"):
-        client.predict(url, events, batch=0)
-
-
-def test_client_sends_numpy_and_nan(canned: Any) -> None:
-    url, bodies = canned(200, b"echo")
-    event = {"number": np.int64(4), "a": np.array([1.5, np.nan], np.float32), "b": float("inf")}
-    assert client.predict(url, [event]) == [4]
-    assert bodies == [{"instances": [{"number": 4, "a": [1.5, None], "b": None}]}]
-    with pytest.raises(EventError, match="event 0 cannot be sent: Object of type"):
-        client.predict(url, [{"number": {1, 2}}])
-
-
-@pytest.mark.parametrize(
-    ("status", "answer", "error", "message"),
-    [
-        (200, b"{}", ServerError, "did not give 1 predictions"),
-        (200, b"<html>", ServerError, "did not give 1 predictions"),
-        (200, b'{"predictions": [1, 2]}', ServerError, "did not give 1 predictions"),
-        (503, b'{"code": 503, "message": "busy"}', ServerError, "answered 503: busy"),
-        (500, b"oops", ServerError, "answered 500: oops"),
-        (400, b'{"error": "no"}', ServerError, "answered 400: no"),
-        (400, b'{"error": "1 bad", "instances": {"0": "why"}}', EventError, "event 0: why"),
-    ],
-)
-def test_client_says_what_the_server_said(
-    status: int, answer: bytes, error: type[Exception], message: str, canned: Any
-) -> None:
-    url, _ = canned(status, answer)
-    with pytest.raises(error, match=message):
-        client.predict(url, [{"number": 1}])
-
-
-def test_client_without_a_server() -> None:
-    (port,) = free_ports(1)
-    with pytest.raises(ServerError, match="is the server running"):
-        client.predict(f"http://127.0.0.1:{port}/", [{}])

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from hepdata_serving.answers import predict_events
 from hepdata_serving.errors import JavaError
 from hepdata_serving.testing import ExampleScorer, eager, example_transform
 from hepdata_serving.torchserve.java import find_java
+from hepdata_serving.torchserve.processes import live_members
 
 SERVE = (
     "import sys; from hepdata_serving.torchserve.server import serve; "
@@ -90,3 +92,14 @@ def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def listening(group: int) -> set[tuple[str, int]]:
+    """Addresses on which the processes of a group listen."""
+    found: set[tuple[str, int]] = set()
+    for pid in live_members(group):
+        with contextlib.suppress(psutil.Error):
+            for connection in psutil.Process(pid).net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add((connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port))
+    return found
