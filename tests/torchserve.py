@@ -73,7 +73,9 @@ def serving(folder: Path) -> Iterator[subprocess.Popen[str]]:
 @contextlib.contextmanager
 def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for temporary files that nobody else uses, with a path short enough for sockets."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as caches:
+        # torch makes this one at the first export of a process, else below TMPDIR
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", caches)
         monkeypatch.setattr(tempfile, "tempdir", folder)
         monkeypatch.setenv("TMPDIR", folder)
         yield Path(folder)
