@@ -42,6 +42,8 @@ from hepdata_serving.onnx.graph import save_graph
 from hepdata_serving.onnx.runtime import Graph, OnnxModel
 from hepdata_serving.testing import eager
 from hepdata_serving.torchserve.export import export_torchserve
+from hepdata_serving.torchserve.handler import RawEventHandler
+from tests.handlers import FakeContext, ask, body, python_path
 from tests.pipelines import (
     EVENTS,
     JETS,
@@ -53,7 +55,6 @@ from tests.pipelines import (
     made_events,
     scaled,
 )
-from tests.test_archive import FakeContext, RawEventHandler, ask, body, python_path
 
 
 def tensors(inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
