@@ -45,4 +45,4 @@ def same_within_bounds(one: Specs, other: Specs) -> None:
         assert mine.lengths == theirs.lengths
         assert mine.mean == pytest.approx(theirs.mean, rel=1e-12)
         assert mine.std == pytest.approx(theirs.std, rel=1e-12)
-        assert sketch_distance(mine.sketch, theirs.sketch) < 0.01
+        assert sketch_distance(mine.sketch, theirs.sketch) < 0.02  # each 0.01 off at most
