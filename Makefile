@@ -21,7 +21,7 @@ test: $(VENV)/test.stamp lint ## Lint, type-check and run all tests: what CI run
 		-n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 nightly: $(VENV)/test.stamp ## The properties of the plan with 10,000 new examples each.
-	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q tests/test_plan.py tests/test_plan_scale.py
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q tests/common/plan
 
 damage: $(VENV)/test.stamp ## What becomes of flipped bits, replaced files, killed processes, full disks.
 	@$(BIN)/python -m benchmarks.damage $(if $(ROOT_PYTHON),--root-python $(ROOT_PYTHON))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 import uproot
 from hypothesis import settings
 
-from tests.samples import write_events
+from tests.helpers.samples import write_events
 
 # CI tries the same examples each time, `make nightly` 10,000 new ones
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
@@ -21,6 +24,23 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _same_files(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Files that a test writes have the same UUID each time: who is in which split follows it."""
+    names = (f"{request.node.nodeid} {number}" for number in itertools.count())
+    with pytest.MonkeyPatch.context() as patch:
+        same = {"uuid_function": lambda: uuid.uuid5(uuid.NAMESPACE_URL, next(names))}
+        patch.setattr(uproot.create, "defaults", uproot.create.defaults | same)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals() -> None:
+    """Ctrl-C is not ignored, as a shell has it for what it runs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
