@@ -5,34 +5,132 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "hepdata_adapters"
-SERVING = ROOT / "serving" / "hepdata_serving"
-PURE = ("plan", "shard", "hashing")
+BASES = (ROOT, ROOT / "serving")
+OURS = ("hepdata_adapters", "hepdata_serving")
+COMMON = "hepdata_adapters.common"
+# each imports from those before it only
+ROOMS = (
+    "core", "expressions", "config", "files", "events", "specs", "transform", "plan", "stream",
+    "inference", "runs", "report", "weaver",
+)  # fmt: skip
+FRAMEWORK_ROOMS = ("data", "transform", "training")
+
+
+def modules() -> dict[str, Path]:
+    """All modules of ours by their dotted names; a package has that of its folder."""
+    paths = (path for base in BASES for name in OURS for path in (base / name).rglob("*.py"))
+    return {dotted(path): path for path in paths}
+
+
+def dotted(path: Path) -> str:
+    base = BASES[1] if path.is_relative_to(BASES[1]) else BASES[0]
+    parts = path.relative_to(base).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = modules()
 
 
 def imports(path: Path) -> set[str]:
-    """All modules a file imports, at any depth."""
-    found = set()
+    """All modules a file imports, at any depth; a name of a module stands for that module."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = inner & MODULES.keys()
+            names |= known | ({node.module} if inner - known else set())
+    return names
 
 
-def offenders(folder: Path, forbidden: tuple[str, ...]) -> list[str]:
+IMPORTS = {name: imports(path) for name, path in MODULES.items()}
+
+
+def room_of(module: str) -> str | None:
+    """The room of a module of `common`."""
+    parts = module.split(".")
+    return parts[2] if module.startswith(f"{COMMON}.") else None
+
+
+def offenders(place: str, forbidden: tuple[str, ...]) -> list[str]:
     return [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in sorted(folder.rglob("*.py"))
-        for name in sorted(imports(path))
-        if any(name == word or name.startswith(word + ".") for word in forbidden)
+        f"{module} imports {name}"
+        for module, names in sorted(IMPORTS.items())
+        if module == place or module.startswith(f"{place}.")
+        for name in sorted(names)
+        if any(name == word or name.startswith(f"{word}.") for word in forbidden)
     ]
+
+
+def test_common_is_rooms_and_nothing_loose():
+    folder = ROOT / "hepdata_adapters" / "common"
+    assert {path.name for path in folder.glob("*.py")} == {"__init__.py"}
+    assert {path.parent.name for path in folder.glob("*/__init__.py")} == set(ROOMS)
+
+
+@pytest.mark.parametrize("framework", ["torch", "tf"])
+def test_each_framework_has_three_rooms(framework):
+    folder = ROOT / "hepdata_adapters" / framework
+    assert {path.name for path in folder.glob("*.py")} == {"__init__.py"}
+    assert {path.parent.name for path in folder.glob("*/__init__.py")} == set(FRAMEWORK_ROOMS)
+
+
+@pytest.mark.parametrize(
+    "room",
+    [f"common.{name}" for name in ROOMS]
+    + [f"{framework}.{name}" for framework in ("torch", "tf") for name in FRAMEWORK_ROOMS],
+)
+def test_each_room_says_what_comes_in_what_goes_out_and_what_never_happens(room):
+    text = ast.get_docstring(ast.parse(MODULES[f"hepdata_adapters.{room}"].read_text())) or ""
+    assert [word for word in ("In:", "Out:", "Never:") if word not in text] == []
+
+
+def test_rooms_import_from_those_before_them_only():
+    wrong = [
+        f"{module} imports {name}"
+        for module, names in IMPORTS.items()
+        for name in names
+        if (inner := room_of(module)) and (outer := room_of(name))
+        if ROOMS.index(outer) > ROOMS.index(inner)
+        or (inner == "plan" and outer not in ("plan", "core"))
+    ]
+    assert not wrong
+
+
+def test_a_framework_trains_on_what_it_transforms_and_reads():
+    for framework in ("torch", "tf"):
+        place = f"hepdata_adapters.{framework}"
+        assert not offenders(f"{place}.data", (f"{place}.training",))
+        assert not offenders(f"{place}.transform", (f"{place}.training", f"{place}.data"))
+
+
+def test_no_module_imports_itself_by_a_detour():
+    assert list(cycles({name: names & MODULES.keys() for name, names in IMPORTS.items()})) == []
+
+
+def cycles(graph: Mapping[str, set[str]]) -> Iterator[list[str]]:
+    """Modules that reach each other: leaves are taken away until nothing but cycles is left."""
+    left = {name: set(names) - {name} for name, names in graph.items()}
+    while leaves := [name for name, names in left.items() if not names & left.keys()]:
+        for name in leaves:
+            del left[name]
+    while roots := left.keys() - set().union(*left.values()):
+        for name in roots:
+            del left[name]
+    if left:
+        yield sorted(left)
+
+
+def test_cycles_are_found():
+    assert list(cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()})) == [["b", "c"]]
 
 
 def test_common_knows_no_framework_and_nobody_above():
@@ -40,14 +138,14 @@ def test_common_knows_no_framework_and_nobody_above():
         "torch", "lightning", "torchmetrics", "tensorflow", "keras", "hepdata_serving",
         "hepdata_adapters.torch", "hepdata_adapters.tf", "hepdata_adapters.cli",
     )  # fmt: skip
-    assert not offenders(PACKAGE / "common", forbidden)
+    assert not offenders(COMMON, forbidden)
 
 
 def test_torch_knows_neither_tensorflow_nor_anybody_above():
     forbidden = (
         "tensorflow", "keras", "hepdata_serving", "hepdata_adapters.tf", "hepdata_adapters.cli",
     )  # fmt: skip
-    assert not offenders(PACKAGE / "torch", forbidden)
+    assert not offenders("hepdata_adapters.torch", forbidden)
 
 
 def test_tf_knows_neither_torch_nor_anybody_above():
@@ -55,32 +153,49 @@ def test_tf_knows_neither_torch_nor_anybody_above():
         "torch", "lightning", "torchmetrics", "hepdata_serving", "hepdata_adapters.torch",
         "hepdata_adapters.cli",
     )  # fmt: skip
-    assert not offenders(PACKAGE / "tf", forbidden)
+    assert not offenders("hepdata_adapters.tf", forbidden)
 
 
 def test_serving_does_not_know_the_command_line():
-    assert not offenders(SERVING, ("hepdata_adapters.cli",))
-
-
-@pytest.mark.parametrize("name", PURE)
-def test_pure_modules_import_errors_and_each_other_only(name):
-    allowed = {"errors", *PURE}
-    own = [i for i in imports(PACKAGE / "common" / f"{name}.py") if i.startswith("hepdata_")]
-    assert {i.split(".")[2] for i in own} <= allowed
+    assert not offenders("hepdata_serving", ("hepdata_adapters.cli",))
 
 
 def test_expressions_know_columns_and_errors_only():
-    for path in (PACKAGE / "common" / "expressions").glob("*.py"):
-        own = [i for i in imports(path) if i.startswith("hepdata_")]
-        assert {i.split(".")[2] for i in own} <= {"errors", "columns", "expressions"}, path
+    allowed = {f"{COMMON}.core.columns", f"{COMMON}.core.errors"}
+    for module, names in IMPORTS.items():
+        if room_of(module) == "expressions":
+            own = {name for name in names if name.startswith("hepdata_")}
+            assert {name for name in own if room_of(name) != "expressions"} <= allowed, module
 
 
 def test_nothing_evaluates_or_unpickles():
-    for path in [*PACKAGE.rglob("*.py"), *SERVING.rglob("*.py")]:
+    for module, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("eval", "exec"), path
-        assert not imports(path) & {"pickle", "cloudpickle", "dill", "marshal"}, path
+        assert not IMPORTS[module] & {"pickle", "cloudpickle", "dill", "marshal"}, path
+
+
+PUBLIC = {
+    "hepdata_adapters": {
+        "DatasetConfig", "Feature", "HepDataError", "Sample", "Specs", "compute_specs",
+        "scaling_function",
+    },
+    "hepdata_adapters.torch": {
+        "EventModule", "EventTransform", "FeedForward", "RootDataModule", "RootIterableDataset",
+        "RootLoader", "Scorer",
+    },
+    "hepdata_adapters.tf": {"EventTransform", "RootSource", "root_dataset"},
+    "hepdata_adapters.testing": {"Delivery", "assert_exactly_once", "assert_resumes"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_what_is_public(module):
+    public = import_module(module)
+    assert set(public.__all__) == PUBLIC[module]
+    for name in public.__all__:
+        assert getattr(public, name).__doc__, name
 
 
 def loaded_after(*imported: str) -> list[set[str]]:
@@ -107,25 +222,37 @@ TENSORFLOW = {"tensorflow", "keras"}
 
 
 @pytest.mark.parametrize(
-    ("room", "modules", "others"),
+    ("room", "names", "others"),
     [
-        ("tf", ("dataset", "train", "run", "transform"), TORCH),
-        ("torch", ("dataset", "train", "run", "datamodule"), TENSORFLOW),
+        ("tf", "data.dataset training.train training.run_folder transform.event_transform", TORCH),
+        (
+            "torch",
+            "data.dataset training.train training.run_folder data.datamodule",
+            TENSORFLOW,
+        ),
     ],
 )
-def test_a_room_does_not_import_the_other_framework(room, modules, others):
+def test_a_room_does_not_import_the_other_framework(room, names, others):
     pytest.importorskip({"tf": "tensorflow", "torch": "torch"}[room])
-    names = [f"hepdata_adapters.{room}.{module}" for module in modules]
-    for name, loaded in zip(names, loaded_after(*names), strict=True):
+    full = [f"hepdata_adapters.{room}.{name}" for name in names.split()]
+    for name, loaded in zip(full, loaded_after(*full), strict=True):
         assert name in loaded
         assert not loaded & others, name
 
 
-def test_modules_stay_small():
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for folder in (PACKAGE, SERVING)
-        for path in folder.rglob("*.py")
-        if (lines := len(path.read_text().splitlines())) > 400
+def test_modules_and_tests_stay_small():
+    tests = {str(path.relative_to(ROOT)): path for path in (ROOT / "tests").rglob("*.py")}
+    for limit, paths in ((400, MODULES), (500, tests)):
+        lines = {name: len(path.read_text().splitlines()) for name, path in paths.items()}
+        assert {name: number for name, number in lines.items() if number > limit} == {}
+
+
+def test_the_tests_mirror_the_package():
+    package = {
+        Path("serving" if base == BASES[1] else "", *path.parent.relative_to(base).parts[1:])
+        for base in BASES
+        for path in MODULES.values()
+        if path.is_relative_to(base / OURS[BASES.index(base)])
     }
-    assert not long
+    tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*")}
+    assert tests <= package | {Path(), Path("docs"), Path("examples")}

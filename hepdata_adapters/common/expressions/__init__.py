@@ -5,6 +5,9 @@ weakly than comparisons, as in ROOT; ``TMath::`` may stand before a function. Al
 docs/expressions.md. Numbers are float64, int64 or bool, as ROOT computes in double; uint64 keeps
 its digits in comparisons and ``%``. hepdata_adapters.torch.transform.expressions and
 hepdata_adapters.tf.transform.expressions compute the same inside a graph.
+
+In: text, columns of events. Out: columns of values, the same from every backend. Never: text run as
+code, a fault in an event that another event's values cause.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hepdata_adapters import DatasetConfig, Sample
-from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream import dataset as module
+from hepdata_adapters.common.stream.dataset import Dataset
 from tests.helpers.samples import write_events
 
 
