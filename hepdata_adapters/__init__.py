@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hepdata_adapters.common.core.errors import HepDataError
     from hepdata_adapters.common.specs.compute import compute_specs
     from hepdata_adapters.common.specs.model import Specs
-    from hepdata_adapters.common.transform.scaling_functions import scaling_function
+    from hepdata_adapters.common.transform.scalings.registered import scaling_function
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,7 +33,7 @@ _HOMES = {
     "HepDataError": "common.core.errors",
     "Specs": "common.specs.model",
     "compute_specs": "common.specs.compute",
-    "scaling_function": "common.transform.scaling_functions",
+    "scaling_function": "common.transform.scalings.registered",
 }
 
 

@@ -12,7 +12,7 @@ from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.scaling import FeatureTransform
-from hepdata_adapters.common.transform.scaling_functions import Registered
+from hepdata_adapters.common.transform.scalings import Registered
 from hepdata_serving.answers import Score
 from hepdata_serving.errors import ExportError
 

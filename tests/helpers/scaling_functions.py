@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hepdata_adapters.common.transform.scaling_functions import Registered, scaling_function
+from hepdata_adapters.common.transform.scalings import Registered
+from hepdata_adapters.common.transform.scalings.registered import scaling_function
 
 
 @scaling_function("test_cube_root", inverse=lambda xp, values: values**3)

@@ -16,7 +16,7 @@ from hepdata_adapters.common.expressions.walk import NumberKind
 _DTYPES: dict[NumberKind, Any] = {"b": np.bool_, "i": np.int64, "u": np.uint64, "f": np.float64}
 
 
-class _NumpyMathematics:
+class NumpyMathematics:
     """numpy's functions, under the names of `Mathematics`."""
 
     abs, sqrt, exp, expm1 = np.abs, np.sqrt, np.exp, np.expm1
@@ -35,7 +35,7 @@ class _NumpyMathematics:
 class NumpyAlgebra:
     """Arrays ``(n,)`` and ``(n, k)``, and `Jagged`. columns: to name the branches in errors."""
 
-    math = cast(Mathematics, _NumpyMathematics)
+    math = cast(Mathematics, NumpyMathematics)
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self._columns = columns

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from hepdata_adapters import __version__
 from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.config.plain_yaml import write_yaml
+from hepdata_adapters.common.core.text import number
 from hepdata_adapters.common.events.split import SPLITS, describe_split
 from hepdata_adapters.common.report.collect import Collected
 from hepdata_adapters.common.report.html import Child, Element, element, facts, table
-from hepdata_adapters.common.report.text import number, percent
+from hepdata_adapters.common.report.text import percent
 from hepdata_adapters.common.stream.dataset import Dataset
 
 WEIGHTED = {

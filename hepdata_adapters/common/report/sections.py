@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.text import number
 from hepdata_adapters.common.events.layout import Drop, ResolvedFeature
 from hepdata_adapters.common.report import text as words
 from hepdata_adapters.common.report.collect import VECTOR, Collected, Place, features_of
@@ -15,7 +16,7 @@ from hepdata_adapters.common.report.correlation import largest
 from hepdata_adapters.common.report.distribution import Distribution
 from hepdata_adapters.common.report.draw import draw_distribution, draw_images, draw_matrix
 from hepdata_adapters.common.report.html import Child, Element, element, facts, picture, table
-from hepdata_adapters.common.report.text import number, percent
+from hepdata_adapters.common.report.text import percent
 from hepdata_adapters.common.specs.statistics import BranchStatistics, Lengths
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.transform.image import ImageTransform

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
+from hepdata_adapters.common.core.text import number
 from hepdata_adapters.common.report.binning import BINS, CONTRAST, DECADES, TAIL
 from hepdata_adapters.common.specs.statistics import Lengths
 from hepdata_adapters.common.transform.image import ImageBins, ImageTransform
 from hepdata_adapters.common.transform.scaling import FeatureTransform
-from hepdata_adapters.common.transform.scaling_functions import (
-    Asinh,
-    Log,
-    Log1p,
-    Quantile,
-    Registered,
-    ScalingFunction,
-)
 
 BINNING = (
     f"Bins: {BINS} of equal width from the {100 * TAIL:g} % to the {100 - 100 * TAIL:g} % quantile "
@@ -23,16 +16,6 @@ BINNING = (
     f"{DECADES:.0f} apart, the vertical one where the highest bin is more than {CONTRAST:.0f} "
     "times the median of the filled ones."
 )
-
-
-def number(value: float) -> str:
-    """Four digits, and all digits of whole numbers below ten million.
-
-    >>> number(31.24567), number(1234567), number(0.0)
-    ('31.25', '1,234,567', '0')
-    """
-    whole = float(value).is_integer() and abs(value) < 1e7
-    return f"{int(value):,}" if whole else f"{value:,.4g}"
 
 
 def moments(mean: float, std: float) -> str:
@@ -64,7 +47,7 @@ def scaling(feature: FeatureTransform) -> str:
     ...                          function={"kind": "log"}, center=3.5, factor=0.5))
     '(log(value) − 3.5) / 2'
     """
-    text = "value" if feature.function is None else _function(feature.function)
+    text = "value" if feature.function is None else feature.function.text
     if feature.center:
         sign = "−" if feature.center > 0 else "+"
         text = f"{text} {sign} {number(abs(feature.center))}"
@@ -187,22 +170,3 @@ def padding(lengths: Lengths, width: int) -> float:
     """
     free = sum(events * max(0, width - length) for length, events in lengths.counts.items())
     return free / max(width * lengths.events, 1)
-
-
-def _function(function: ScalingFunction) -> str:
-    match function:
-        case Log():
-            return "log(value)"
-        case Log1p():
-            return "log(1 + value)"
-        case Asinh():
-            sign = "−" if function.center >= 0 else "+"
-            inner = f"(value {sign} {number(abs(function.center))})" if function.center else "value"
-            return f"asinh({inner} / {number(function.scale)})"
-        case Quantile():
-            return (
-                f"share of training values below ({len(function.knots)} knots from "
-                f"{number(function.knots[0])} to {number(function.knots[-1])})"
-            )
-        case Registered():
-            return f"{function.name}(value), a registered function"

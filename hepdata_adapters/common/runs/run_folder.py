@@ -25,7 +25,7 @@ from hepdata_adapters.common.runs.provenance import provenance
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
-from hepdata_adapters.common.transform.scaling_functions import import_functions
+from hepdata_adapters.common.transform.scalings.registered import import_functions
 
 MAX_CLASSES = 10_000
 PROVENANCE = "provenance.json"

@@ -37,7 +37,7 @@ from hepdata_adapters.common.stream.dataset import Batch, Dataset, label_dtype
 from hepdata_adapters.common.stream.memory import buffer_of
 from hepdata_adapters.common.transform.advice import advice_for
 from hepdata_adapters.common.transform.pipeline import Transformed
-from hepdata_adapters.common.transform.scaling_functions import import_functions
+from hepdata_adapters.common.transform.scalings.registered import import_functions
 
 PADDING_EVENT = -1
 COUNTS = "counts"  # of the ledger; never delivered

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from hepdata_adapters.common.config.feature_config import Clip
 from hepdata_adapters.common.core.columns import Array, numeric_dtype
 from hepdata_adapters.common.core.errors import ConfigError, FaultKind
-from hepdata_adapters.common.transform.scaling_functions import ScalingFunction
+from hepdata_adapters.common.transform.scalings import ScalingFunction
 
 LARGEST = float(np.finfo(np.float32).max)
 NOT_FINITE = "holds NaN or infinity"

@@ -8,7 +8,7 @@ do not: ``standard`` scales by those of the values without the clip.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +20,13 @@ from hepdata_adapters.common.events.layout import ResolvedFeature
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.statistics import BranchStatistics
 from hepdata_adapters.common.transform.scaling import FeatureTransform
-from hepdata_adapters.common.transform.scaling_functions import (
-    Asinh,
-    Log,
-    Log1p,
-    Quantile,
-    ScalingFunction,
-    user_function,
-)
+from hepdata_adapters.common.transform.scalings import FITS, Quantile
+from hepdata_adapters.common.transform.scalings.function import Function, Scaled, factor_of
+from hepdata_adapters.common.transform.scalings.registered import user_function
 from hepdata_adapters.common.transform.vector import VectorTransform
 
 EXACT_INTEGERS = 2**24
 """All integers up to here are float32 numbers (24 bits of significand)."""
-LEVELS = 101
-"""Knots of ``quantile``: one a percent, which the sketch knows to 0.1 %."""
-
-
-class Scaled(NamedTuple):
-    """The scaling of a feature: the fields of `FeatureTransform` of the same names."""
-
-    function: ScalingFunction | None = None
-    center: float = 0.0
-    factor: float = 1.0
 
 
 def build_transform(features: tuple[ResolvedFeature, ...], specs: Specs) -> VectorTransform:
@@ -90,44 +75,53 @@ def feature_transform(feature: ResolvedFeature, stats: BranchStatistics) -> Feat
 
 
 def scaling_of(feature: ResolvedFeature, stats: BranchStatistics) -> Scaled:
-    """Function, center and factor of a feature.
+    """Function, center and factor of a feature: a named scaling is fitted, others are as given.
 
-    ``minmax``: minimum and range (paper, sect. 3.2). ``standard``: mean and standard deviation.
-    ``robust``: median and half the distance of the 16 % and 84 % quantiles, one standard
-    deviation of a normal distribution, or the standard deviation where these coincide.
-    ``log``, ``log1p``: the function, then ``robust`` of its values. ``asinh``:
-    ``asinh((value - median) / spread)`` with the numbers of ``robust``, so that it depends on no
-    unit: linear within the spread, logarithmic beyond. ``quantile``: the fraction of training
-    values below. A user's function is taken as it is.
-
-    A constant column keeps its distance from the constant, which is 0 in training; a column
-    without any value stays as it is.
+    A column without any value stays as it is.
     """
     scaling = feature.scaling
     if isinstance(scaling, ConstantScaling):
-        return Scaled(None, scaling.center, _inverse(scaling.scale))
+        return Scaled(None, scaling.center, factor_of(scaling.scale))
     if isinstance(scaling, FunctionScaling):
         return Scaled(user_function(scaling.function))
-    if scaling == "none" or not stats.count:
-        return Scaled()
-    low, high = _range(feature.clip, stats)
-    if scaling == "minmax":
-        return Scaled(None, low, _inverse(high - low))
-    if scaling == "standard":
-        # the rounding of the mean alone would make a constant column look spread
-        return Scaled(None, stats.mean, _inverse(stats.std)) if high > low else Scaled(None, low)
-    if scaling == "quantile":
-        function = _quantile(feature.clip, stats)
-        return Scaled(None, low) if function is None else Scaled(function)
-    if scaling in ("log", "log1p"):
-        logarithm = Log() if scaling == "log" else Log1p()
-        _check_domain(feature, logarithm, low)
-        center, spread = _location_and_spread(feature.clip, stats, logarithm)
-        return Scaled(logarithm, center, _inverse(spread))
-    center, spread = _location_and_spread(feature.clip, stats, None)
-    if scaling == "asinh":
-        return Scaled(Asinh(center=center, scale=spread if spread > 0 else 1.0))
-    return Scaled(None, center, _inverse(spread))
+    return FITS[scaling](_Training(feature, stats)) if stats.count else Scaled()
+
+
+class _Training:
+    """`TrainingValues` of a feature, from the statistics of its branch."""
+
+    def __init__(self, feature: ResolvedFeature, stats: BranchStatistics) -> None:
+        self._branch, self._clip, self._stats = feature.branch.name, feature.clip, stats
+        self.mean, self.std = stats.mean, stats.std
+
+    def range(self) -> tuple[float, float]:
+        return _range(self._clip, self._stats)
+
+    def quantiles(self, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        stats = self._stats
+        low, high = _range(None, stats)
+        # the sketch interpolates, so that rounding may lead out of the range
+        inner = np.clip([stats.quantile(level) for level in levels[1:-1]], low, high)
+        values = np.concatenate(([low], np.maximum.accumulate(inner), [high]))
+        return _clipped(values, self._clip)
+
+    def location_and_spread(self, function: Function | None = None) -> tuple[float, float]:
+        """Where the quantiles coincide, the spread is the standard deviation, 0 of a constant."""
+        stats, clip = self._stats, self._clip
+        values = np.array([stats.quantile(q) for q in (0.16, 0.5, 0.84)])
+        values = _clipped(np.clip(values, *_range(None, stats)), clip)
+        bounds = np.array(self.range())
+        if function is not None:
+            values, bounds = function(values), function(bounds)
+        half = float(values[2] - values[0]) / 2
+        if half > 0 or bounds[0] == bounds[1]:
+            return float(values[1]), max(half, 0.0)
+        if function is None and clip is None:
+            return float(values[1]), stats.std
+        return float(values[1]), _sketched_std(clip, stats, function)
+
+    def refuse(self, reason: str, **settles: str) -> NoReturn:
+        raise FeatureError(self._branch, reason, **settles)
 
 
 def notes(feature: ResolvedFeature, stats: BranchStatistics) -> list[str]:
@@ -190,49 +184,13 @@ def _check_exact(feature: ResolvedFeature, stats: BranchStatistics) -> None:
         )
 
 
-def _check_domain(feature: ResolvedFeature, function: Log | Log1p, low: float) -> None:
-    """Raise FeatureError if training values have no logarithm."""
-    if function.fails_above(low):
-        limit, others = (0, "log1p, asinh") if function.kind == "log" else (-1, "asinh")
-        raise FeatureError(
-            feature.branch.name,
-            f"goes down to {low:g}, and {function.kind} takes values above {limit} only: scale "
-            f"it by {others}, or give a clip with a lower limit above {limit}",
-            scaling="asinh",
-        )
-
-
 def _range(clip: Clip | None, stats: BranchStatistics) -> tuple[float, float]:
     """The lowest and highest value of training, once clipped; 0 for a column without values."""
     limits = _clipped(np.array([stats.minimum or 0, stats.maximum or 0], np.float64), clip)
     return float(limits[0]), float(limits[1])
 
 
-def _location_and_spread(
-    clip: Clip | None, stats: BranchStatistics, function: Log | Log1p | None
-) -> tuple[float, float]:
-    """Median and half the 16-84 % distance, of the function's values if there is one.
-
-    Where the quantiles coincide, the spread is the standard deviation, 0 of a constant column.
-    """
-    values = np.array([stats.quantile(q) for q in (0.16, 0.5, 0.84)])
-    # the sketch interpolates, so that rounding may lead out of the range
-    values = np.clip(values, *_range(None, stats))
-    bounds = np.array(_range(clip, stats))
-    values = _clipped(values, clip)
-    if function is not None:
-        values, bounds = function(values), function(bounds)
-    half = float(values[2] - values[0]) / 2
-    if half > 0 or bounds[0] == bounds[1]:
-        return float(values[1]), max(half, 0.0)
-    if function is None and clip is None:
-        return float(values[1]), stats.std
-    return float(values[1]), _sketched_std(clip, stats, function)
-
-
-def _sketched_std(
-    clip: Clip | None, stats: BranchStatistics, function: Log | Log1p | None
-) -> float:
+def _sketched_std(clip: Clip | None, stats: BranchStatistics, function: Function | None) -> float:
     """Standard deviation of the clipped values of a function, from the centroids of the sketch."""
     means, weights = np.array(stats.sketch).T
     means = _clipped(np.clip(means, *_range(None, stats)), clip)
@@ -241,29 +199,6 @@ def _sketched_std(
     return float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
 
 
-def _quantile(clip: Clip | None, stats: BranchStatistics) -> Quantile | None:
-    """Knots at each percent, or None where all are the same.
-
-    A value that fills several percents is one knot at the middle of these, so that the function
-    can be turned around; the minimum stays at 0 and the maximum at 1.
-    """
-    levels = np.linspace(0, 1, LEVELS)
-    low, high = _range(None, stats)
-    inner = np.clip([stats.quantile(level) for level in levels[1:-1]], low, high)
-    values = _clipped(np.concatenate(([low], np.maximum.accumulate(inner), [high])), clip)
-    knots, first, count = np.unique(values, return_index=True, return_counts=True)
-    if len(knots) == 1:
-        return None
-    middle = (levels[first] + levels[first + count - 1]) / 2
-    middle[0], middle[-1] = 0.0, 1.0
-    return Quantile(knots=tuple(knots.tolist()), levels=tuple(middle.tolist()))
-
-
 def _clipped(values: NDArray[np.float64], clip: Clip | None) -> NDArray[np.float64]:
     low, high = clip or (None, None)
     return values if low is None and high is None else np.clip(values, low, high)
-
-
-def _inverse(spread: float) -> float:
-    """What to multiply by; 1 for a constant column."""
-    return 1.0 / spread if spread > 0 else 1.0

@@ -52,7 +52,7 @@ def evaluate(
     return Walk(_TfAlgebra(expression.text), columns, expression.text).value(expression.tree)
 
 
-class _TfMathematics:
+class TfMathematics:
     """TensorFlow's functions, under the names of `Mathematics`."""
 
     abs, sqrt, exp, expm1 = tf.abs, tf.sqrt, tf.exp, tf.math.expm1
@@ -89,7 +89,7 @@ class _TfMathematics:
 
 
 class _TfAlgebra:
-    math = cast(Mathematics, _TfMathematics)
+    math = cast(Mathematics, TfMathematics)
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -6,20 +6,15 @@ TensorFlow takes numbers below 2.2e-308 (of float64) for zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import tensorflow as tf
 import tensorflow.experimental.numpy as tnp
 
-from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.expressions.functions import Mathematics
 from hepdata_adapters.common.transform.scaling import LARGEST, FeatureTransform
-from hepdata_adapters.common.transform.scaling_functions import (
-    Asinh,
-    Log,
-    Log1p,
-    Quantile,
-    ScalingFunction,
-    registered,
-)
+from hepdata_adapters.common.transform.scalings.function import ScalingBackend
+from hepdata_adapters.tf.transform.expressions import TfMathematics
 
 
 def encode(
@@ -51,7 +46,7 @@ def encode_column(
         low, high = feature.interval
         values = tf.clip_by_value(values, tf.constant(low, raw.dtype), tf.constant(high, raw.dtype))
     if feature.function is not None:
-        values = _apply(feature.function, values)
+        values = feature.function.forward(TF, values, *feature.function.numbers)
         real &= tf.math.is_finite(values)
     scaled = (values - feature.center) * feature.factor
     refused = ~real if feature.missing is None else tf.zeros_like(real)
@@ -61,30 +56,32 @@ def encode_column(
     return tf.cast(filled, tf.float32), real, refused
 
 
-def _apply(function: ScalingFunction, values: tf.Tensor) -> tf.Tensor:
-    if isinstance(function, Log):
-        return tf.math.log(values)
-    if isinstance(function, Log1p):
-        return tf.math.log1p(values)
-    if isinstance(function, Asinh):
-        return tf.math.asinh((values - function.center) / function.scale)
-    if isinstance(function, Quantile):
-        return _interpolated(function, values)
-    try:
-        result = tf.convert_to_tensor(registered(function.name).function(tnp, values))
-        result.shape.assert_is_compatible_with(values.shape)
-    except Exception as error:  # the user's code may raise anything
-        raise ConfigError(f"scaling function {function.name!r} failed: {error!r}") from error
-    return tf.cast(result, tf.float64)
+class TfBackend:
+    """`ScalingBackend` on float64 tensors of any shape."""
+
+    math = cast(Mathematics, TfMathematics)
+    namespace: Any = tnp
+
+    @staticmethod
+    def interpolate(
+        values: tf.Tensor, knots: Sequence[float], levels: Sequence[float]
+    ) -> tf.Tensor:
+        table, heights = tf.constant(knots, tf.float64), tf.constant(levels, tf.float64)
+        above = tf.searchsorted(table, tf.reshape(values, [-1]), side="right")
+        place = tf.reshape(tf.clip_by_value(above - 1, 0, len(knots) - 2), tf.shape(values))
+        left, right = tf.gather(table, place), tf.gather(table, place + 1)
+        low, high = tf.gather(heights, place), tf.gather(heights, place + 1)
+        part = tf.clip_by_value((values - left) / (right - left), 0.0, 1.0)
+        return tf.ensure_shape(low + part * (high - low), values.shape)
+
+    @staticmethod
+    def as_values(result: Any, values: tf.Tensor) -> tf.Tensor:
+        tensor = tf.convert_to_tensor(result)
+        try:
+            tensor.shape.assert_is_compatible_with(values.shape)
+        except ValueError as error:
+            raise ValueError(f"failed: {error!r}") from None
+        return tf.cast(tensor, tf.float64)
 
 
-def _interpolated(function: Quantile, values: tf.Tensor) -> tf.Tensor:
-    """Straight lines between the knots; what lies beyond gets the first or last level."""
-    knots = tf.constant(function.knots, tf.float64)
-    levels = tf.constant(function.levels, tf.float64)
-    found = tf.searchsorted(knots, tf.reshape(values, [-1]), side="right") - 1
-    place = tf.reshape(tf.clip_by_value(found, 0, len(function.knots) - 2), tf.shape(values))
-    left, right = tf.gather(knots, place), tf.gather(knots, place + 1)
-    low, high = tf.gather(levels, place), tf.gather(levels, place + 1)
-    part = tf.clip_by_value((values - left) / (right - left), 0.0, 1.0)
-    return tf.ensure_shape(low + part * (high - low), values.shape)
+TF: ScalingBackend = TfBackend()

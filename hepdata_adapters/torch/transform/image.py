@@ -12,6 +12,7 @@ from hepdata_adapters.common.transform.image import ImageBins, ImageTransform
 from hepdata_adapters.common.transform.scaling import LARGEST
 from hepdata_adapters.torch.transform.expressions import Padded
 from hepdata_adapters.torch.transform.objects import fitted, members, none_of
+from hepdata_adapters.torch.transform.search import last_not_above
 
 
 class ImageModule(nn.Module):
@@ -100,21 +101,8 @@ class _Axis(nn.Module):
             rest = torch.where(rest < 0, rest + (last - first), rest)
             within = (values >= first) & (values < last)
             values = torch.where(within, values, first + rest)
-        # a binary search by hand: ONNX has none, and comparing with all edges takes their memory
-        place = torch.zeros_like(values, dtype=torch.int64)
-        for step in _halved(self.bins):
-            higher = (place + step).clamp(max=self.bins)
-            place = torch.where(values >= self.edges[higher], higher, place)
-        return place.clamp(max=self.bins - 1), (values >= first) & (values <= last)
-
-
-def _halved(bins: int) -> list[int]:
-    """The powers of two up to ``bins``, downwards.
-
-    >>> _halved(5)
-    [4, 2, 1]
-    """
-    return [1 << bit for bit in reversed(range(bins.bit_length()))]
+        place = last_not_above(values, self.edges, 0, self.bins)  # the last edge ends a bin
+        return place, (values >= first) & (values <= last)
 
 
 def to_sparse(cells: Tensor, values: Tensor, offsets: Tensor, shape: Sequence[int]) -> Tensor:

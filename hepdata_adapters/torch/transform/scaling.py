@@ -6,21 +6,19 @@ operation works on all columns at once, as few of them on a matrix are faster th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.expressions.functions import Mathematics
 from hepdata_adapters.common.transform.scaling import LARGEST, FeatureTransform
-from hepdata_adapters.common.transform.scaling_functions import (
-    Asinh,
-    Quantile,
-    Registered,
-    ScalingFunction,
-    registered,
-)
+from hepdata_adapters.common.transform.scalings.function import Function, ScalingBackend
+from hepdata_adapters.torch.transform.elementary import TorchMathematics
+from hepdata_adapters.torch.transform.search import last_not_above
 
 
 class Encoding(nn.Module):
@@ -91,17 +89,17 @@ class Encoding(nn.Module):
 
 
 class _Functions(nn.Module):
-    """Each column through its function, all columns of one kind at once."""
+    """Each column through its function, all columns of one group at once."""
 
     order: Tensor
 
-    def __init__(self, functions: Sequence[ScalingFunction | None]) -> None:
+    def __init__(self, functions: Sequence[Function | None]) -> None:
         super().__init__()
-        columns: dict[str, list[int]] = {}
+        columns: dict[Hashable, list[int]] = {}
         for column, function in enumerate(functions):
-            columns.setdefault(_kind(function), []).append(column)
+            columns.setdefault(function and function.group, []).append(column)
         self.groups = nn.ModuleList(
-            _group([functions[column] for column in members]) for members in columns.values()
+            _Group([functions[column] for column in members]) for members in columns.values()
         )
         for number, members in enumerate(columns.values()):
             self.register_buffer(f"members{number}", torch.tensor(members))
@@ -109,125 +107,65 @@ class _Functions(nn.Module):
         self.register_buffer("order", torch.from_numpy(places))
 
     def forward(self, values: Tensor) -> Tensor:
-        found = [
+        computed = [
             group(values.index_select(-1, self.get_buffer(f"members{number}")))
             for number, group in enumerate(self.groups)
         ]
-        return torch.cat(found, -1).index_select(-1, self.order)
+        return torch.cat(computed, -1).index_select(-1, self.order)
 
 
-def _kind(function: ScalingFunction | None) -> str:
-    if function is None:
-        return ""
-    return f"registered {function.name}" if isinstance(function, Registered) else function.kind
+class _Group(nn.Module):
+    """Columns whose functions differ in their parameters alone, which are buffers here."""
 
-
-def _group(functions: Sequence[ScalingFunction | None]) -> nn.Module:
-    """The module of columns whose functions are of one kind."""
-    first = functions[0]
-    if first is None:
-        return nn.Identity()
-    if isinstance(first, Registered):
-        return _Registered(first.name)
-    if isinstance(first, Asinh):
-        return _Asinh([f for f in functions if isinstance(f, Asinh)])
-    if isinstance(first, Quantile):
-        return _Quantile([f for f in functions if isinstance(f, Quantile)])
-    return _Log() if first.kind == "log" else _Log1p()
-
-
-class _Log(nn.Module):
-    def forward(self, values: Tensor) -> Tensor:
-        return values.log()
-
-
-class _Log1p(nn.Module):
-    def forward(self, values: Tensor) -> Tensor:
-        return _log1p(values)
-
-
-class _Asinh(nn.Module):
-    """By its logarithm: onnxruntime has asinh for float32 only."""
-
-    center: Tensor
-    scale: Tensor
-
-    def __init__(self, functions: Sequence[Asinh]) -> None:
+    def __init__(self, functions: Sequence[Function | None]) -> None:
         super().__init__()
-        for name in ("center", "scale"):
-            numbers = [getattr(function, name) for function in functions]
-            self.register_buffer(name, torch.tensor(numbers, dtype=torch.float64))
+        self.function = functions[0]
+        alike = [function for function in functions if function is not None]
+        for name in self.function.parameters if self.function else ():
+            self.register_buffer(name, _by_column([getattr(f, name) for f in alike]))
 
     def forward(self, values: Tensor) -> Tensor:
-        ratio = (values - self.center) / self.scale
-        size = ratio.abs()
-        # beyond 2^28, 1 + size² is size² in float64, and squares of more would overflow
-        squared = size.clamp(max=2.0**28).square()
-        near = _log1p(size + squared / (1 + (1 + squared).sqrt()))
-        far = size.log() + torch.full_like(size, 2.0).log()
-        return ratio.sign() * torch.where(size < 2.0**28, near, far)
+        function = self.function
+        if function is None:
+            return values
+        parameters = [self.get_buffer(name) for name in function.parameters]
+        result: Tensor = function.forward(TORCH, values, *parameters)
+        return result
 
 
-class _Quantile(nn.Module):
-    """Straight lines between knots, found by bisection in one table of all columns.
-
-    A binary search in steps of indexing, because ONNX has no search.
-    """
-
-    knots: Tensor
-    levels: Tensor
-    start: Tensor
-    last: Tensor
-
-    def __init__(self, functions: Sequence[Quantile]) -> None:
-        super().__init__()
-        sizes = [len(function.knots) for function in functions]
-        tables = {
-            name: [v for f in functions for v in getattr(f, name)] for name in ("knots", "levels")
-        }
-        for name, numbers in tables.items():
-            self.register_buffer(name, torch.tensor(numbers, dtype=torch.float64))
-        starts = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(np.int64)
-        self.register_buffer("start", torch.from_numpy(starts))
-        # the last knot that begins a line
-        self.register_buffer("last", torch.from_numpy(starts + sizes - 2))
-        self.steps = [2**power for power in reversed(range(max(sizes).bit_length()))]
-
-    def forward(self, values: Tensor) -> Tensor:
-        place = self.start + torch.zeros_like(values, dtype=torch.int64)
-        for step in self.steps:
-            ahead = (place + step).minimum(self.last)
-            place = torch.where(values >= self.knots[ahead], ahead, place)
-        left, right = self.knots[place], self.knots[place + 1]
-        low, high = self.levels[place], self.levels[place + 1]
-        # clamped, as what lies beyond the knots gets the first or last level
-        part = ((values - left) / (right - left)).clamp(0, 1)
-        return low + part * (high - low)
+def _by_column(numbers: Sequence[float | Sequence[float]]) -> Tensor:
+    """``(c,)``, or ``(c, k)`` of tables, the last number of a shorter one repeated."""
+    tables = [number if isinstance(number, Sequence) else (number,) for number in numbers]
+    longest = max(map(len, tables))
+    filled = [[*table, *[table[-1]] * (longest - len(table))] for table in tables]
+    by_column = torch.tensor(filled, dtype=torch.float64)
+    return by_column if isinstance(numbers[0], Sequence) else by_column[:, 0]
 
 
-class _Registered(nn.Module):
-    """A function of the user's; the name is all that a copy of this module holds."""
+class TorchBackend:
+    """`ScalingBackend` on ``(..., c)`` float64 tensors, in operations that ONNX has."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
+    math = cast(Mathematics, TorchMathematics)
+    namespace: Any = torch
 
-    def forward(self, values: Tensor) -> Tensor:
-        try:
-            result = registered(self.name).function(torch, values)
-        except Exception as error:  # the user's code may raise anything
-            raise ConfigError(f"scaling function {self.name!r} failed: {error!r}") from error
+    @staticmethod
+    def interpolate(values: Tensor, knots: Tensor, levels: Tensor) -> Tensor:
+        """knots, levels: ``(c, k)``, the last of a column may be repeated."""
+        columns, size = knots.shape
+        first = torch.arange(columns, device=knots.device) * size
+        table, heights = knots.reshape(-1), levels.reshape(-1)
+        place = last_not_above(values, table, first, size - 1)
+        left, right = table[place], table[place + 1]
+        low, high = heights[place], heights[place + 1]
+        # a repeated knot ends the lines; what lies beyond the knots gets the first or last level
+        part = (values - left) / torch.where(right > left, right - left, torch.inf)
+        return low + part.clamp(0, 1) * (high - low)
+
+    @staticmethod
+    def as_values(result: object, values: Tensor) -> Tensor:
         if not isinstance(result, Tensor) or result.shape != values.shape:
-            raise ConfigError(
-                f"scaling function {self.name!r} did not return a tensor of the shape of its values"
-            )
+            raise ValueError("did not return a tensor of the shape of its values")
         return result.to(torch.float64)
 
 
-def _log1p(values: Tensor) -> Tensor:
-    """``log(1 + value)`` to full accuracy by logarithms alone, as ONNX has no log1p.
-
-    W. Kahan's formula, from Higham, Accuracy and Stability of Numerical Algorithms (2002), 1.14.1.
-    """
-    above = 1 + values
-    return torch.where(above == 1, values, above.log() * (values / (above - 1)))
+TORCH: ScalingBackend = TorchBackend()

@@ -12,7 +12,7 @@ import yaml
 
 from hepdata_adapters.cli.main import main
 from hepdata_adapters.common.core.errors import ConfigError
-from hepdata_adapters.common.transform.scaling_functions import scaling_function
+from hepdata_adapters.common.transform.scalings.registered import scaling_function
 from tests.helpers.samples import write_events
 
 pytest.importorskip("torch")

@@ -19,12 +19,9 @@ from hepdata_adapters.common.events.layout import ResolvedFeature
 from hepdata_adapters.common.files.schema import Branch
 from hepdata_adapters.common.specs.statistics import summarize
 from hepdata_adapters.common.transform.scaling import FeatureTransform
-from hepdata_adapters.common.transform.scaling_functions import (
-    Quantile,
-    Registered,
-    scaling_function,
-)
 from hepdata_adapters.common.transform.scaling_parameters import feature_transform, notes
+from hepdata_adapters.common.transform.scalings import Quantile, Registered
+from hepdata_adapters.common.transform.scalings.registered import scaling_function
 from hepdata_adapters.common.transform.vector import VectorTransform
 from tests.helpers.scaling_functions import square_root
 
@@ -243,7 +240,7 @@ def test_only_scalings_with_an_inverse_are_turned_around():
 def test_a_function_of_a_file_is_registered_by_its_import(tmp_path: Path):
     file = tmp_path / "halves.py"
     file.write_text(
-        "from hepdata_adapters.common.transform.scaling_functions import scaling_function\n"
+        "from hepdata_adapters.common.transform.scalings.registered import scaling_function\n"
         "@scaling_function('test_half', inverse=lambda xp, values: values * 2)\n"
         "def half(xp, values):\n    return values / 2\n"
         "def third(xp, values):\n    return values / 3\n"

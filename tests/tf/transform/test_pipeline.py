@@ -19,7 +19,7 @@ from hepdata_adapters.common.core.errors import ConfigError  # noqa: E402
 from hepdata_adapters.common.inference.raw_events import columns_from_events  # noqa: E402
 from hepdata_adapters.common.transform.pipeline import Transform  # noqa: E402
 from hepdata_adapters.common.transform.ragged import RaggedTransform  # noqa: E402
-from hepdata_adapters.common.transform.scaling_functions import scaling_function  # noqa: E402
+from hepdata_adapters.common.transform.scalings.registered import scaling_function  # noqa: E402
 from hepdata_adapters.common.transform.vector import VectorTransform  # noqa: E402
 from hepdata_adapters.tf import root_dataset  # noqa: E402
 from hepdata_adapters.tf.data.ragged import to_ragged  # noqa: E402

@@ -30,7 +30,7 @@ from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.image import ImageBins, ImageTransform
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.ragged import RaggedTransform
-from hepdata_adapters.common.transform.scaling_functions import scaling_function
+from hepdata_adapters.common.transform.scalings.registered import scaling_function
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_adapters.torch.transform.event_transform import EventTransform
 from hepdata_adapters.torch.transform.expressions import Padded
