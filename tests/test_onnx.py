@@ -49,12 +49,12 @@ from hepdata_serving.errors import ArchiveError, ExportError
 from hepdata_serving.integrity import sums_text
 from hepdata_serving.onnx import export as onnx_export
 from hepdata_serving.onnx import runtime
-from hepdata_serving.onnx.export import export_onnx
 from hepdata_serving.onnx.graph import graph_inputs, save_graph, traced_model
 from hepdata_serving.onnx.predict import predict_onnx
 from hepdata_serving.onnx.runtime import Graph, OnnxModel
 from hepdata_serving.testing import ExampleScorer, eager, example_events, example_transform
 from tests.conftest import EXAMPLES
+from tests.exporters import export_onnx
 
 DTYPES = [
     "bool",

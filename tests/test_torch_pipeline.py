@@ -37,11 +37,10 @@ from hepdata_adapters.torch.transform.expressions import Padded
 from hepdata_adapters.torch.transform.preparation import EventPreparation
 from hepdata_serving.answers import predict_events
 from hepdata_serving.errors import ExportError
-from hepdata_serving.onnx.export import export_onnx
 from hepdata_serving.onnx.graph import save_graph
 from hepdata_serving.onnx.runtime import Graph, OnnxModel
 from hepdata_serving.testing import eager
-from hepdata_serving.torchserve.export import export_torchserve
+from tests.exporters import export_onnx, export_torchserve
 from tests.pipelines import (
     EVENTS,
     JETS,

@@ -12,6 +12,7 @@ from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.answers import Score, predict_events
+from hepdata_serving.exportable import Exportable
 from hepdata_serving.torchserve.export import export_torchserve
 
 
@@ -106,7 +107,7 @@ def example_events(n: int, seed: int = 0) -> list[dict[str, Any]]:
 def export_example(
     directory: Path, name: str = "example", *, classes: int = 1, seed: int = 0, **changes: Any
 ) -> Path:
-    """Export an `ExampleScorer`; ``changes`` replace arguments of `export_torchserve`."""
+    """Export an `ExampleScorer`; ``changes`` replace fields of its `Exportable`."""
     transform = example_transform()
     scorer = ExampleScorer(transform.num_features, classes, seed)
     events = example_events(8, seed)
@@ -119,4 +120,4 @@ def export_example(
         "golden_predictions": predict_events(events, transform, eager(scorer)),
         "metadata": {"auc": 0.9, "specs": {"events": 100}},
     }
-    return export_torchserve(directory, name=name, **(arguments | changes))
+    return export_torchserve(directory, Exportable(name=name, **(arguments | changes)))

@@ -12,6 +12,7 @@ from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_serving.exportable import Exportable
 from hepdata_serving.tfserving.export import export_tfserving
 
 
@@ -105,7 +106,7 @@ def small_export(
 ) -> Path:
     """Export a `small_scorer` ``versions`` times, seeded by its version; returns the last.
 
-    ``changes`` replace arguments of `export_tfserving`.
+    ``changes`` replace fields of its `Exportable`.
     """
     transform = small_transform()
     events = small_events(8)
@@ -121,5 +122,5 @@ def small_export(
             "golden_predictions": offline(scorer, transform, events),
             "metadata": {"auc": 0.9, "specs": {"events": 100}},
         }
-        path = export_tfserving(directory, name=name, **(arguments | changes))
+        path = export_tfserving(directory, Exportable(name=name, **(arguments | changes)))
     return path
