@@ -85,7 +85,7 @@ def source_files(modules: Iterable[str]) -> dict[str, bytes]:
 
     >>> sorted(source_files(["hepdata_adapters.common.core.columns"]))
     ['hepdata_adapters/__init__.py', 'hepdata_adapters/common/__init__.py', \
-'hepdata_adapters/common/core/columns.py']
+'hepdata_adapters/common/core/__init__.py', 'hepdata_adapters/common/core/columns.py']
     """
     found: dict[str, bytes] = {}
     pending = sorted(set(modules), reverse=True)
