@@ -24,17 +24,17 @@ from hepdata_serving.answers import MAX_REASONS, answer_batch, predict_events
 from hepdata_serving.archive import source_files, write_atomically, zip_bytes
 from hepdata_serving.errors import ArchiveError, ExportError, JavaError
 from hepdata_serving.integrity import SUMS, check_folder, folder_sums
-from hepdata_serving.testing import (
+from hepdata_serving.torchserve import config
+from hepdata_serving.torchserve.handler import RawEventHandler
+from hepdata_serving.torchserve.java import find_java, parse_major
+from hepdata_serving.torchserve.program import load_program, refuse_pickles, save_program
+from tests.torchserve_example import (
     ExampleScorer,
     eager,
     example_events,
     example_transform,
     export_example,
 )
-from hepdata_serving.torchserve import config
-from hepdata_serving.torchserve.handler import RawEventHandler
-from hepdata_serving.torchserve.java import find_java, parse_major
-from hepdata_serving.torchserve.program import load_program, refuse_pickles, save_program
 
 
 class FakeContext:
@@ -109,7 +109,7 @@ def body(*events: object) -> bytes:
 
 def test_same_input_gives_same_bytes_in_any_process(exported: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from hepdata_serving.testing import export_example; "
+        "import sys, pathlib; from tests.torchserve_example import export_example; "
         "export_example(pathlib.Path(sys.argv[1]), 'example')"
     )
     folder = tmp_path / "another working directory"

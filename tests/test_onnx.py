@@ -52,9 +52,9 @@ from hepdata_serving.onnx import runtime
 from hepdata_serving.onnx.graph import graph_inputs, save_graph, traced_model
 from hepdata_serving.onnx.predict import predict_onnx
 from hepdata_serving.onnx.runtime import Graph, OnnxModel
-from hepdata_serving.testing import ExampleScorer, eager, example_events, example_transform
 from tests.conftest import EXAMPLES
 from tests.exporters import export_onnx
+from tests.torchserve_example import ExampleScorer, eager, example_events, example_transform
 
 DTYPES = [
     "bool",

@@ -44,15 +44,15 @@ from hepdata_serving.tfserving.readme import rest_row, write_readme
 from hepdata_serving.tfserving.reload import apply_rollout
 from hepdata_serving.tfserving.saved_model import Signatures, load_signatures
 from hepdata_serving.tfserving.states import sequence
-from hepdata_serving.tfserving.testing import (
+from hepdata_serving.tfserving.versions import announce, promote, rollback, served_versions
+from hepdata_serving.versions import Versions
+from tests.tfserving_example import (
     offline,
     small_events,
     small_export,
     small_scorer,
     small_transform,
 )
-from hepdata_serving.tfserving.versions import announce, promote, rollback, served_versions
-from hepdata_serving.versions import Versions
 
 TRANSFORM = small_transform()
 

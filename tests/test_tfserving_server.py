@@ -61,16 +61,16 @@ from hepdata_serving.tfserving.aspired import read_config
 from hepdata_serving.tfserving.protocol import AVAILABLE, END, message
 from hepdata_serving.tfserving.reload import apply_rollout
 from hepdata_serving.tfserving.server import TFServer
-from hepdata_serving.tfserving.testing import (
+from hepdata_serving.tfserving.versions import promote, rollback
+from tests.conftest import EXAMPLES
+from tests.servers import free_port, poll
+from tests.tfserving_example import (
     offline,
     small_events,
     small_export,
     small_scorer,
     small_transform,
 )
-from hepdata_serving.tfserving.versions import promote, rollback
-from tests.conftest import EXAMPLES
-from tests.servers import free_port, poll
 
 SERVE = (
     "import sys; from hepdata_serving.tfserving.server import serve; "

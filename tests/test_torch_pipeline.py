@@ -39,7 +39,6 @@ from hepdata_serving.answers import predict_events
 from hepdata_serving.errors import ExportError
 from hepdata_serving.onnx.graph import save_graph
 from hepdata_serving.onnx.runtime import Graph, OnnxModel
-from hepdata_serving.testing import eager
 from tests.exporters import export_onnx, export_torchserve
 from tests.pipelines import (
     EVENTS,
@@ -53,6 +52,7 @@ from tests.pipelines import (
     scaled,
 )
 from tests.test_archive import FakeContext, RawEventHandler, ask, body, python_path
+from tests.torchserve_example import eager
 
 
 def tensors(inputs: dict[str, Any]) -> dict[str, torch.Tensor]:

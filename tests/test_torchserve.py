@@ -29,7 +29,6 @@ from hepdata_serving import client
 from hepdata_serving.archive import zip_bytes
 from hepdata_serving.errors import ServerError
 from hepdata_serving.integrity import SUMS, sums_text
-from hepdata_serving.testing import example_events, export_example
 from hepdata_serving.torchserve.processes import free_ports, live_members, port_is_free
 from hepdata_serving.torchserve.server import TorchServer
 from tests.torchserve import (
@@ -41,6 +40,7 @@ from tests.torchserve import (
     serving,
     why_not,
 )
+from tests.torchserve_example import example_events, export_example
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 

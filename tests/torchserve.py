@@ -20,8 +20,8 @@ import pytest
 
 from hepdata_serving.answers import predict_events
 from hepdata_serving.errors import JavaError
-from hepdata_serving.testing import ExampleScorer, eager, example_transform
 from hepdata_serving.torchserve.java import find_java
+from tests.torchserve_example import ExampleScorer, eager, example_transform
 
 SERVE = (
     "import sys; from hepdata_serving.torchserve.server import serve; "
