@@ -26,6 +26,7 @@ from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.answers import predict_events
+from hepdata_serving.exportable import Exportable
 from hepdata_serving.torchserve.export import export_torchserve
 from hepdata_serving.torchserve.program import load_program, save_program
 from hepdata_serving.torchserve.properties import changed, parse
@@ -109,8 +110,7 @@ def export_net(folder: Path, net: str) -> list[dict[str, object]]:
     ]
     scorer = Scorer(transform.num_features, NETS[net]).eval()
     score = load_program(save_program(scorer, transform.zeros(3)))
-    export_torchserve(
-        folder,
+    model = Exportable(
         name="bench",
         scorer=scorer,
         transform=transform,
@@ -120,6 +120,7 @@ def export_net(folder: Path, net: str) -> list[dict[str, object]]:
         golden_predictions=predict_events(events[:2], transform, score),
         metadata={},
     )
+    export_torchserve(folder, model)
     return events
 
 

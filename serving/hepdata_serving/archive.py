@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import os
 import re
 import tempfile
 import zipfile
@@ -13,6 +12,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.core.writing import whole_file
 from hepdata_serving.errors import ExportError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -39,25 +39,17 @@ use letters, digits, '_', '-' and '.', starting with a letter or digit, at most 
 
 
 def write_atomically(path: Path, data: bytes) -> Path:
-    """Write a file that a reader finds either as it was or complete.
+    """Write a file of a folder that is served: see `whole_file`.
 
-    Who may read a file that is replaced stays as it was.
+    Others may read a new one, as the server need not be ours; who may read a file that is
+    replaced stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    # hidden, because TorchServe loads every visible file of its model store
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink()
-        raise
+    # its partial name is hidden: TorchServe loads every visible file of its model store
+    with whole_file(path) as partial:
+        partial.touch(0o600)  # until it has its mode, because it may hold a password
+        partial.write_bytes(data)
+        partial.chmod(mode)
     return path
 
 
@@ -85,7 +77,7 @@ def source_files(modules: Iterable[str]) -> dict[str, bytes]:
 
     >>> sorted(source_files(["hepdata_adapters.common.core.columns"]))
     ['hepdata_adapters/__init__.py', 'hepdata_adapters/common/__init__.py', \
-'hepdata_adapters/common/core/columns.py']
+'hepdata_adapters/common/core/__init__.py', 'hepdata_adapters/common/core/columns.py']
     """
     found: dict[str, bytes] = {}
     pending = sorted(set(modules), reverse=True)

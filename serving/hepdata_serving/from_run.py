@@ -12,6 +12,7 @@ import hepdata_adapters
 from hepdata_adapters.common.core.errors import ConfigError, FileError
 from hepdata_adapters.common.runs.run_folder import PROVENANCE, Run
 from hepdata_serving.answers import predict_events
+from hepdata_serving.exportable import Exportable
 from hepdata_serving.integrity import parse_json
 
 Kind = Literal["torchserve", "tfserving", "onnx"]
@@ -34,7 +35,7 @@ def _torchserve(run: Run[Any], directory: Path) -> Path:
         )
     from hepdata_serving.torchserve.export import export_torchserve
 
-    return export_torchserve(directory, scorer=run.model, **_described(run))
+    return export_torchserve(directory, _exportable(run))
 
 
 def _tfserving(run: Run[Any], directory: Path) -> Path:
@@ -46,7 +47,7 @@ def _tfserving(run: Run[Any], directory: Path) -> Path:
         )
     from hepdata_serving.tfserving.export import export_tfserving
 
-    return export_tfserving(directory, scorer=run.model, **_described(run))
+    return export_tfserving(directory, _exportable(run))
 
 
 def _onnx(run: Run[Any], directory: Path) -> Path:
@@ -57,7 +58,7 @@ def _onnx(run: Run[Any], directory: Path) -> Path:
         )
     from hepdata_serving.onnx.export import export_onnx
 
-    return export_onnx(directory, scorer=run.model, **_described(run))
+    return export_onnx(directory, _exportable(run))
 
 
 _EXPORTERS: dict[Kind, Callable[[Run[Any], Path], Path]] = {
@@ -67,27 +68,28 @@ _EXPORTERS: dict[Kind, Callable[[Run[Any], Path], Path]] = {
 }
 
 
-def _described(run: Run[Any]) -> dict[str, Any]:
-    """What every kind of archive says of its model."""
+def _exportable(run: Run[Any]) -> Exportable[Any]:
+    """The model of a run, with its golden events. Raises FileError if it has none."""
     path = run.folder / "golden_events.json"
     if not path.is_file():
         raise FileError("not a run folder: it has no golden_events.json", file=str(run.folder))
     events: list[dict[str, Any]] = parse_json(path.read_bytes(), str(path))
     framework = {"torch": "torch", "tf": "tensorflow"}[run.config.framework]
-    return {
-        "name": run.config.name,
-        "transform": run.transform,
-        "task": run.task,
-        "outputs": run.score_names,
-        "golden_events": events,
-        "golden_predictions": predict_events(events, run.transform, run.score),
-        "metadata": {
+    return Exportable(
+        name=run.config.name,
+        scorer=run.model,
+        transform=run.transform,
+        task=run.task,
+        outputs=run.score_names,
+        golden_events=events,
+        golden_predictions=predict_events(events, run.transform, run.score),
+        metadata={
             "hepdata_adapters": hepdata_adapters.__version__,
             framework: version(framework),
             "specs": run.specs.hash,
             "provenance": _provenance(run.folder / PROVENANCE),
         },
-    }
+    )
 
 
 def _provenance(path: Path) -> dict[str, Any]:

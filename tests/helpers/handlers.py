@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hepdata_serving.testing import export_example
 from hepdata_serving.torchserve.handler import RawEventHandler
 from tests.helpers.folders import once
+from tests.helpers.torchserve_example import export_example
 
 
 def exported_archive(factory: pytest.TempPathFactory) -> Path:

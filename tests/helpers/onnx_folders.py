@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hepdata_serving.answers import predict_events
-from hepdata_serving.onnx.export import export_onnx
-from hepdata_serving.testing import ExampleScorer, eager, example_events, example_transform
+from tests.helpers.exporters import export_onnx
 from tests.helpers.folders import once
+from tests.helpers.torchserve_example import ExampleScorer, eager, example_events, example_transform
 
 
 def export(directory: Path, **changes: Any) -> Path:

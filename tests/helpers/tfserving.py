@@ -16,8 +16,8 @@ import requests
 from hepdata_adapters.common.inference.padded_inputs import dense_inputs
 from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_serving.tfserving.server import TFServer
-from hepdata_serving.tfserving.testing import offline, small_export, small_scorer, small_transform
 from tests.helpers.folders import once
+from tests.helpers.tfserving_example import offline, small_export, small_scorer, small_transform
 
 TRANSFORM = small_transform()
 GOOD: dict[str, Any] = {

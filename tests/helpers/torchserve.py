@@ -21,9 +21,9 @@ import pytest
 
 from hepdata_serving.answers import predict_events
 from hepdata_serving.errors import JavaError
-from hepdata_serving.testing import ExampleScorer, eager, example_transform
 from hepdata_serving.torchserve.java import find_java
 from hepdata_serving.torchserve.processes import live_members
+from tests.helpers.torchserve_example import ExampleScorer, eager, example_transform
 
 SERVE = (
     "import sys; from hepdata_serving.torchserve.server import serve; "

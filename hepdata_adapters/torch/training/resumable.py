@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import nullcontext
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from hepdata_adapters.common.core.errors import TrainingInterruptedError
 from hepdata_adapters.common.core.hashing import key
+from hepdata_adapters.common.core.writing import whole_file
 from hepdata_adapters.common.runs.signals import Signals
 from hepdata_adapters.common.runs.training import EpochLog, interrupted
 
@@ -73,7 +74,7 @@ class Resumable(Checkpoint):
         return stops
 
     def _save(self, trainer: Any) -> None:
-        partial = self._path.with_suffix(".part")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            os.replace(partial, self._path)
+        # of all ranks, whose states it gathers; rank zero writes
+        zero = trainer.is_global_zero
+        with whole_file(self._path) if zero else nullcontext(self._path) as partial:
+            trainer.save_checkpoint(partial)

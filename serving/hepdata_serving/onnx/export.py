@@ -7,19 +7,17 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from hepdata_adapters.common.core.errors import ConfigError, HepDataError, MissingExtraError
 from hepdata_adapters.common.inference.raw_events import without_nan
-from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
-from hepdata_serving.archive import checked_name, write_atomically
-from hepdata_serving.checks import check_exportable, check_scores, check_task, golden_values, needed
+from hepdata_adapters.common.transform.pipeline import ModelInput
+from hepdata_serving.archive import write_atomically
+from hepdata_serving.checks import check_scores
 from hepdata_serving.errors import ExportError
-from hepdata_serving.golden import golden_text
+from hepdata_serving.exportable import Exportable
 from hepdata_serving.integrity import SUMS, sums_text
-from hepdata_serving.metadata import metadata_text
 from hepdata_serving.onnx.graph import graph_inputs, save_graph
 from hepdata_serving.onnx.readme import readme
 from hepdata_serving.onnx.runtime import FILES, Graph, OnnxModel
@@ -27,64 +25,38 @@ from hepdata_serving.onnx.runtime import FILES, Graph, OnnxModel
 _FILES = ("README.md", SUMS, *FILES)
 
 
-def export_onnx(
-    directory: Path,
-    *,
-    name: str,
-    scorer: torch.nn.Module,
-    transform: Transform,
-    task: str,
-    outputs: list[str],
-    golden_events: list[dict[str, Any]],
-    golden_predictions: list[Any],
-    metadata: dict[str, Any],
-) -> Path:
+def export_onnx(directory: Path, model: Exportable[torch.nn.Module]) -> Path:
     """Write ``DIR/NAME/`` with ``model.onnx`` and what describes it; return that folder.
 
     The graph takes the raw columns of n events (see `hepdata_serving.onnx.graph.graph_inputs`)
     and gives ``score``, NaN where a policy of the transform forbids a value, and ``valid``.
     An earlier export in the same place is replaced. The same input gives the same bytes.
 
-    scorer: on the CPU and in eval mode, ``x (n, d)`` float32 (a dict of tensors by name where
-    the transform has inputs) to scores with the activation inside: ``(n,)`` for ``task``
-    ``"binary"`` and ``"regression"``, ``(n, C)`` for ``"multiclass"`` with the C names in
-    ``outputs`` (else one name).
-    golden_events: raw events (NaN allowed where the transform allows it) and their predictions.
-    metadata: anything JSON can hold; NaN becomes null.
-
-    Raises ConfigError for arguments that do not fit together and for a folder that holds
-    anything else, ExportError for a model that has no ONNX form (ragged and sparse inputs have
-    none) or whose graph predicts other values than the golden ones, MissingExtraError without
-    the extra ``onnx``. Then nothing is left behind, and an earlier export stays.
+    Raises ConfigError for metadata that is not JSON and for a folder that holds anything else,
+    ExportError for a model that has no ONNX form or whose graph predicts other values than the
+    golden ones, MissingExtraError without the extra ``onnx``. Then nothing is left behind, and an
+    earlier export stays.
     """
     _require_packages()
-    target = directory / checked_name(name, "model name")
+    target = directory / model.name
     _check_replaceable(target)
-    check_task(task, outputs)
-    check_exportable(transform)
-    events = [needed(event, transform) for event in golden_events]
-    expected = golden_values(events, golden_predictions)
-    frameworks = {"torch": torch.__version__, "onnx": version("onnx")}
-    described = metadata_text(name, "1.0", transform, task, outputs, metadata, frameworks)
-    data = save_graph(scorer, transform)
+    described = model.described("1.0", {"torch": torch.__version__, "onnx": version("onnx")})
+    data = save_graph(model.scorer, model.transform)
 
-    inputs = graph_inputs(transform)
+    inputs = graph_inputs(model.transform)
     graph = Graph(data)
     check_scores(
         lambda given: graph({raw.name: raw.zeros(_events(given)) for raw in inputs})[0],
-        transform,
-        len(outputs) if task == "multiclass" else None,
+        model.transform,
+        model.classes,
     )
-    files = {
-        "model.onnx": data,
-        "transform.json": (transform.model_dump_json(indent=1) + "\n").encode(),
-        "golden.json": golden_text(events, expected).encode(),
-        "metadata.json": described.encode(),
-    }
+    files = {"model.onnx": data, **described}
     # people write into a README, so it has no hash
     files |= {
         SUMS: sums_text(files).encode(),
-        "README.md": readme(name, task, outputs, inputs, without_nan(events)).encode(),
+        "README.md": readme(
+            model.name, model.task, model.outputs, inputs, without_nan(model.events)
+        ).encode(),
     }
     _write_proven(target, files)
     return target

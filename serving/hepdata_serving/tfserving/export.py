@@ -18,12 +18,12 @@ from hepdata_adapters.common.core.errors import EventError
 from hepdata_adapters.common.inference.padded_inputs import dense_inputs
 from hepdata_adapters.common.inference.raw_events import columns_from_events, without_nan
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_serving.archive import checked_name, write_atomically
-from hepdata_serving.checks import check_exportable, check_scores, check_task, golden_values, needed
+from hepdata_serving.archive import write_atomically
+from hepdata_serving.checks import check_scores
 from hepdata_serving.errors import ArchiveError, ExportError
-from hepdata_serving.golden import check_golden, golden_text
+from hepdata_serving.exportable import Exportable
+from hepdata_serving.golden import check_golden
 from hepdata_serving.integrity import SUMS, folder_sums
-from hepdata_serving.metadata import metadata_text
 from hepdata_serving.tfserving.configs import BATCHING, BATCHING_TEXT, MONITORING, MONITORING_TEXT
 from hepdata_serving.tfserving.readme import write_readme
 from hepdata_serving.tfserving.saved_model import Scorer, Signatures, load_signatures, save_model
@@ -31,82 +31,51 @@ from hepdata_serving.tfserving.versions import announce, served_versions, versio
 from hepdata_serving.tfserving.warmup import WARMUP_FILE, warmup_requests, write_warmup
 
 
-def export_tfserving(
-    directory: Path,
-    *,
-    name: str,
-    scorer: Scorer,
-    transform: Transform,
-    task: str,
-    outputs: list[str],
-    golden_events: list[dict[str, Any]],
-    golden_predictions: list[Any],
-    metadata: dict[str, Any],
-) -> Path:
+def export_tfserving(directory: Path, model: Exportable[Scorer]) -> Path:
     """Write the next version of a model, and the configs and README of the folder.
 
     Returns ``directory/models/NAME/VERSION``. The first version is served as ``stable``, a later
     one as ``canary`` until it is promoted.
 
-    scorer: ``x (n, d)`` float32 (a dict of tensors where the transform has inputs) to scores with
-    the activation inside: ``(n,)`` for ``task`` ``"binary"`` and ``"regression"``, ``(n, C)`` for
-    ``"multiclass"`` with the C names in
-    ``outputs`` (else one name).
-    golden_events: raw events (NaN allowed where the transform allows it) and their predictions.
-    metadata: anything JSON can hold; NaN becomes null.
-
-    Raises ConfigError for arguments that do not fit together, ExportError for a model that
-    TensorFlow cannot save or that, loaded back, predicts other values than the golden ones,
-    ArchiveError for a folder whose configs are corrupt. After an error the folder serves what it
-    served before.
+    Raises ConfigError for metadata that is not JSON, ExportError for a model that TensorFlow
+    cannot save or that, loaded back, predicts other values than the golden ones, ArchiveError for
+    a folder whose configs are corrupt. After an error the folder serves what it served before.
     """
-    checked_name(name, "model name")
-    check_task(task, outputs)
-    check_exportable(transform)
-    events = [needed(event, transform) for event in golden_events]
-    expected = golden_values(events, golden_predictions)
     served_versions(directory)  # refuses a corrupt folder before the work is done
-    version = max(versions_on_disk(directory, name), default=0) + 1
+    version = max(versions_on_disk(directory, model.name), default=0) + 1
     frameworks = {"tensorflow": tf.__version__, "keras": keras.__version__}
-    described = metadata_text(name, str(version), transform, task, outputs, metadata, frameworks)
+    described = model.described(str(version), frameworks)
 
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=directory) as staging:
-        model = Path(staging) / "model"
-        save_model(model, transform, scorer)
-        _check(load_signatures(model), transform, task, outputs, events, expected)
-        extra = model / "assets.extra"
+        saved = Path(staging) / "model"
+        save_model(saved, model.transform, model.scorer)
+        _check(load_signatures(saved), model)
+        extra = saved / "assets.extra"
         extra.mkdir()
-        write_warmup(extra / WARMUP_FILE, warmup_requests(name, events, transform))
-        (extra / "transform.json").write_text(transform.model_dump_json(indent=1) + "\n")
-        (extra / "golden.json").write_text(golden_text(events, expected))
-        (extra / "metadata.json").write_text(described)
-        (extra / SUMS).write_text(folder_sums(model))
-        path = _publish(model, directory / "models" / name / str(version))
+        write_warmup(
+            extra / WARMUP_FILE, warmup_requests(model.name, model.events, model.transform)
+        )
+        for name, content in described.items():
+            (extra / name).write_bytes(content)
+        (extra / SUMS).write_text(folder_sums(saved))
+        path = _publish(saved, directory / "models" / model.name / str(version))
 
-    announce(directory, name, version)
+    announce(directory, model.name, version)
     write_atomically(directory / BATCHING, BATCHING_TEXT.encode())
     write_atomically(directory / MONITORING, MONITORING_TEXT.encode())
     write_readme(directory)
     return path
 
 
-def _check(
-    signatures: Signatures,
-    transform: Transform,
-    task: str,
-    outputs: Sequence[str],
-    events: Sequence[dict[str, Any]],
-    expected: Sequence[Any],
-) -> None:
+def _check(signatures: Signatures, model: Exportable[Scorer]) -> None:
     """Raise ExportError unless the loaded model gives the golden predictions."""
     try:
-        classes = len(outputs) if task == "multiclass" else None
-        check_scores(signatures.prepared, transform, classes)
+        check_scores(signatures.prepared, model.transform, model.classes)
         check_golden(
-            events,
-            expected,
-            lambda given: predict_raw(without_nan(given), transform, signatures),
+            model.events,
+            model.expected,
+            lambda given: predict_raw(without_nan(given), model.transform, signatures),
         )
     except tf.errors.OpError as error:
         raise ExportError(f"the exported model cannot be run: {error.message}") from error
@@ -128,11 +97,11 @@ def predict_raw(
     return scores
 
 
-def _publish(model: Path, path: Path) -> Path:
+def _publish(saved: Path, path: Path) -> Path:
     """Move a complete SavedModel to where TF Serving looks for it, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return model.rename(path)
+        return saved.rename(path)
     except OSError as error:
         raise ExportError(
             f"{path} cannot be made: {error.strerror}. If another export wrote it meanwhile, "

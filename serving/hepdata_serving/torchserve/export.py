@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,14 @@ import torch
 
 from hepdata_adapters.common.core.errors import HepDataError
 from hepdata_adapters.common.inference.raw_events import without_nan
-from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_serving.answers import predict_events
-from hepdata_serving.archive import checked_name, source_files, write_atomically, zip_bytes
-from hepdata_serving.checks import (
-    check_exportable,
-    check_no_user_functions,
-    check_scores,
-    check_task,
-    golden_values,
-    needed,
-)
+from hepdata_serving.archive import source_files, write_atomically, zip_bytes
+from hepdata_serving.checks import check_no_user_functions, check_scores
 from hepdata_serving.errors import ExportError
-from hepdata_serving.golden import check_golden, golden_text
+from hepdata_serving.exportable import Exportable
+from hepdata_serving.golden import check_golden
 from hepdata_serving.integrity import SUMS, sums_text
-from hepdata_serving.metadata import json_text, metadata_text
+from hepdata_serving.metadata import json_text
 from hepdata_serving.torchserve.config import STORE
 from hepdata_serving.torchserve.program import load_program, save_program
 from hepdata_serving.torchserve.versions import (
@@ -46,69 +39,44 @@ _HANDLER = "hepdata_handler.py"
 _HANDLER_MODULE = "hepdata_serving.torchserve.handler"
 
 
-def export_torchserve(
-    directory: Path,
-    *,
-    name: str,
-    scorer: torch.nn.Module,
-    transform: Transform,
-    task: str,
-    outputs: list[str],
-    golden_events: list[dict[str, Any]],
-    golden_predictions: list[Any],
-    metadata: dict[str, Any],
-) -> Path:
+def export_torchserve(directory: Path, model: Exportable[torch.nn.Module]) -> Path:
     """Write the next version of a model, and the configs and README of the folder.
 
     Returns ``directory/model_store/NAME-VERSION.mar``. The first version is served to requests
     that name none; a later one to requests that name it, until it is promoted.
 
-    scorer: on the CPU and in eval mode, ``x (n, d)`` float32 (a dict of tensors by name where
-    the transform has inputs) to scores with the activation inside: ``(n,)`` for ``task``
-    ``"binary"`` and ``"regression"``, ``(n, C)`` for ``"multiclass"`` with the C names in
-    ``outputs`` (else one name).
-    golden_events: raw events (NaN allowed where the transform allows it) and their predictions.
-    metadata: anything JSON can hold; NaN becomes null.
-
-    Raises ConfigError for arguments that do not fit together; ExportError for a model that
-    torch.export refuses or whose program predicts other values than the golden ones, and for a
-    transform with ragged or sparse inputs, or with a scaling function of the user's; ArchiveError
-    for a folder whose configs are corrupt. After an error the folder serves what it served before.
+    Raises ConfigError for metadata that is not JSON; ExportError for a model that torch.export
+    refuses or whose program predicts other values than the golden ones, and for a transform with
+    a scaling function of the user's; ArchiveError for a folder whose configs are corrupt. After an
+    error the folder serves what it served before.
     """
-    checked_name(name, "model name")
-    check_task(task, outputs)
-    check_exportable(transform)
-    check_no_user_functions(transform)
-    events = [needed(event, transform) for event in golden_events]
-    expected = golden_values(events, golden_predictions)
+    check_no_user_functions(model.transform)
     before = served_versions(directory)  # refuses a corrupt folder before the work is done
-    number = max(versions_on_disk(directory, name), default=0) + 1
+    number = max(versions_on_disk(directory, model.name), default=0) + 1
     version = version_text(number)
-    program = save_program(scorer, transform.zeros(3))
+    program = save_program(model.scorer, model.transform.zeros(3))
     score = load_program(program)
-    check_scores(score, transform, len(outputs) if task == "multiclass" else None)
+    check_scores(score, model.transform, model.classes)
     try:
         check_golden(
-            events,
-            expected,
-            lambda given: predict_events(without_nan(given), transform, score),
+            model.events,
+            model.expected,
+            lambda given: predict_events(without_nan(given), model.transform, score),
         )
     except HepDataError as error:
         raise ExportError(f"the exported model is not the trained one: {error}") from error
 
-    golden = golden_text(events, expected)
-    frameworks = {"torch": torch.__version__}
-    described = metadata_text(name, version, transform, task, outputs, metadata, frameworks)
-    data = zip_bytes(_archive_files(name, version, program, transform, golden, described))
-    path = write_atomically(directory / STORE / f"{name}-{version}.mar", data)
-    announce(directory, before, name, number)
-    readme = _readme(name, task, outputs, without_nan(events))
+    described = model.described(version, {"torch": torch.__version__})
+    data = zip_bytes(_archive_files(model.name, version, program, described))
+    path = write_atomically(directory / STORE / f"{model.name}-{version}.mar", data)
+    announce(directory, before, model.name, number)
+    readme = _readme(model.name, model.task, model.outputs, without_nan(model.events))
     write_atomically(directory / "README.md", readme.encode())
     return path
 
 
 def _archive_files(
-    name: str, version: str, program: bytes, transform: Transform, golden: str, about: str
+    name: str, version: str, program: bytes, described: Mapping[str, bytes]
 ) -> dict[str, bytes]:
     code = source_files([_HANDLER_MODULE])
     handler = code.pop(_HANDLER_MODULE.replace(".", "/") + ".py")
@@ -122,9 +90,7 @@ def _archive_files(
     files = {
         _HANDLER: handler,
         "model.pt2": program,
-        "transform.json": (transform.model_dump_json(indent=1) + "\n").encode(),
-        "golden.json": golden.encode(),
-        "metadata.json": about.encode(),
+        **described,
         **{f"code/{path}": source for path, source in code.items()},
     }
     return files | {

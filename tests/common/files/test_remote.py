@@ -322,18 +322,11 @@ with Source(["MET", "Jet_pt"]) as source:
 
 FROZEN = """
 import os, signal, sys, time
-<<<<<<< HEAD:tests/common/files/test_remote.py
+from pathlib import Path
 from hepdata_adapters.common.config.dataset_config import Sample
 from hepdata_adapters.common.core.errors import FileError
 from hepdata_adapters.common.files.manifest import build_manifest
 from hepdata_adapters.common.files.source import Source
-=======
-from pathlib import Path
-from hepdata_adapters.common.config import Sample
-from hepdata_adapters.common.errors import FileError
-from hepdata_adapters.common.manifest import build_manifest
-from hepdata_adapters.common.source import Source
->>>>>>> main:tests/test_remote.py
 
 url, pid = sys.argv[1:]
 file = build_manifest([Sample(files=[url], label=1)]).files[0]

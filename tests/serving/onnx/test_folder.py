@@ -30,9 +30,9 @@ from hepdata_serving.onnx import export as onnx_export
 from hepdata_serving.onnx import runtime
 from hepdata_serving.onnx.graph import graph_inputs
 from hepdata_serving.onnx.runtime import OnnxModel
-from hepdata_serving.testing import ExampleScorer, eager, example_events, example_transform
 from tests.conftest import EXAMPLES
 from tests.helpers.onnx_folders import export, exported_model
+from tests.helpers.torchserve_example import ExampleScorer, eager, example_events, example_transform
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from hepdata_adapters.torch.transform.event_transform import EventTransform
 from hepdata_serving.errors import ExportError
 from hepdata_serving.onnx.graph import graph_inputs, save_graph, traced_model
 from hepdata_serving.onnx.runtime import Graph
-from hepdata_serving.testing import ExampleScorer, example_transform
+from tests.helpers.torchserve_example import ExampleScorer, example_transform
 
 DTYPES = [
     "bool",

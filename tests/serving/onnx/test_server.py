@@ -26,8 +26,8 @@ from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_serving import client
 from hepdata_serving.answers import answer_batch, predict_events
 from hepdata_serving.onnx.predict import predict_onnx
-from hepdata_serving.testing import ExampleScorer, eager, example_events, example_transform
 from tests.helpers.onnx_folders import exported_model
+from tests.helpers.torchserve_example import ExampleScorer, eager, example_events, example_transform
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,10 @@ from hepdata_serving.errors import ServerError
 from hepdata_serving.predict import predict_remote
 from hepdata_serving.tfserving import client
 from hepdata_serving.tfserving.server import TFServer
-from hepdata_serving.tfserving.testing import offline, small_events, small_export, small_scorer
 from tests.conftest import EXAMPLES
 from tests.helpers.servers import free_port
 from tests.helpers.tfserving import at, expected, serve_models
+from tests.helpers.tfserving_example import offline, small_events, small_export, small_scorer
 
 
 @pytest.fixture(scope="module")

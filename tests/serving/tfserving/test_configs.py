@@ -25,8 +25,8 @@ from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.tfserving.readme import rest_row
 from hepdata_serving.tfserving.saved_model import Signatures, load_signatures
-from hepdata_serving.tfserving.testing import offline, small_events, small_export, small_scorer
 from tests.helpers.tfserving import TRANSFORM, exported_models, inputs_of
+from tests.helpers.tfserving_example import offline, small_events, small_export, small_scorer
 
 
 @pytest.fixture(scope="module")

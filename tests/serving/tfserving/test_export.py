@@ -17,8 +17,8 @@ from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_serving.errors import ArchiveError, ExportError
 from hepdata_serving.tfserving.export import predict_raw
 from hepdata_serving.tfserving.saved_model import Signatures, load_signatures
-from hepdata_serving.tfserving.testing import offline, small_events, small_export, small_scorer
 from tests.helpers.tfserving import TRANSFORM, exported_models, inputs_of
+from tests.helpers.tfserving_example import offline, small_events, small_export, small_scorer
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,6 @@ from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_serving.tfserving import client
 from hepdata_serving.tfserving.protocol import AVAILABLE, END, message
 from hepdata_serving.tfserving.server import TFServer
-from hepdata_serving.tfserving.testing import small_events, small_transform
 from tests.helpers.tfserving import (
     GOOD,
     MISSING,
@@ -47,6 +46,7 @@ from tests.helpers.tfserving import (
     rows_of,
     serve_models,
 )
+from tests.helpers.tfserving_example import small_events, small_transform
 
 
 @pytest.fixture(scope="module")

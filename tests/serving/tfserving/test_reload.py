@@ -28,10 +28,10 @@ from hepdata_serving.tfserving import client, engine, servable
 from hepdata_serving.tfserving.aspired import read_config
 from hepdata_serving.tfserving.reload import apply_rollout
 from hepdata_serving.tfserving.server import TFServer
-from hepdata_serving.tfserving.testing import small_events, small_export
 from hepdata_serving.tfserving.versions import promote, rollback
 from tests.helpers.servers import poll
 from tests.helpers.tfserving import at, expected, exported_models, get
+from tests.helpers.tfserving_example import small_events, small_export
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving.tfserving import rest
 from hepdata_serving.tfserving.server import TFServer
-from hepdata_serving.tfserving.testing import small_events
 from tests.helpers.tfserving import GOOD, MISSING, expected, inputs_of, post, rows_of, serve_models
+from tests.helpers.tfserving_example import small_events
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ import requests
 from hepdata_serving.errors import ServerError
 from hepdata_serving.tfserving import client
 from hepdata_serving.tfserving.server import TFServer
-from hepdata_serving.tfserving.testing import small_events
 from tests.helpers.servers import free_port
 from tests.helpers.tfserving import GOOD, exported_models, get
+from tests.helpers.tfserving_example import small_events
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from hepdata_serving.errors import ArchiveError, ServerError
 from hepdata_serving.tfserving.readme import write_readme
 from hepdata_serving.tfserving.reload import apply_rollout
 from hepdata_serving.tfserving.states import sequence
-from hepdata_serving.tfserving.testing import small_export
 from hepdata_serving.tfserving.versions import announce, promote, rollback, served_versions
 from hepdata_serving.versions import Versions
+from tests.helpers.tfserving_example import small_export
 
 
 @given(st.lists(st.sampled_from(["export", "promote", "rollback"]), max_size=25))

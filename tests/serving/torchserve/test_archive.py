@@ -21,11 +21,11 @@ from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.transform import vector
 from hepdata_serving.archive import source_files, write_atomically, zip_bytes
 from hepdata_serving.errors import ArchiveError, ExportError, JavaError
-from hepdata_serving.testing import ExampleScorer, eager, example_transform, export_example
 from hepdata_serving.torchserve import config
 from hepdata_serving.torchserve.java import find_java, parse_major
 from hepdata_serving.torchserve.program import load_program, refuse_pickles, save_program
 from tests.helpers.handlers import exported_archive, python_path
+from tests.helpers.torchserve_example import ExampleScorer, eager, example_transform, export_example
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_same_input_gives_same_bytes_in_any_process(exported: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from hepdata_serving.testing import export_example; "
+        "import sys, pathlib; from tests.helpers.torchserve_example import export_example; "
         "export_example(pathlib.Path(sys.argv[1]), 'example')"
     )
     folder = tmp_path / "another working directory"

@@ -17,13 +17,6 @@ from hepdata_serving import integrity
 from hepdata_serving.answers import MAX_REASONS, answer_batch, predict_events
 from hepdata_serving.errors import ArchiveError
 from hepdata_serving.integrity import SUMS, check_folder, folder_sums
-from hepdata_serving.testing import (
-    ExampleScorer,
-    eager,
-    example_events,
-    example_transform,
-    export_example,
-)
 from hepdata_serving.torchserve.handler import RawEventHandler
 from tests.helpers.handlers import (
     FakeContext,
@@ -32,6 +25,13 @@ from tests.helpers.handlers import (
     exported_archive,
     python_path,
     strict_json,
+)
+from tests.helpers.torchserve_example import (
+    ExampleScorer,
+    eager,
+    example_events,
+    example_transform,
+    export_example,
 )
 
 

@@ -20,7 +20,6 @@ from hepdata_adapters.cli.main import main
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_serving import client
 from hepdata_serving.errors import ArchiveError, ServerError
-from hepdata_serving.testing import example_events, export_example
 from hepdata_serving.torchserve import config
 from hepdata_serving.torchserve.java import find_java
 from hepdata_serving.torchserve.processes import free_ports, port_is_free
@@ -41,6 +40,7 @@ from tests.helpers.torchserve import (
     own_temporary_folder,
     serving,
 )
+from tests.helpers.torchserve_example import example_events, export_example
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from hepdata_serving import client
 from hepdata_serving.archive import zip_bytes
 from hepdata_serving.errors import ServerError
 from hepdata_serving.integrity import SUMS, sums_text
-from hepdata_serving.testing import example_events, export_example
 from hepdata_serving.torchserve.processes import free_ports, live_members, port_is_free
 from hepdata_serving.torchserve.server import TorchServer
 from tests.helpers.torchserve import (
@@ -32,6 +31,7 @@ from tests.helpers.torchserve import (
     own_temporary_folder,
     serving,
 )
+from tests.helpers.torchserve_example import example_events, export_example
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 

@@ -21,9 +21,9 @@ import requests
 from hepdata_adapters.common.core.errors import ConfigError, EventError
 from hepdata_serving import client
 from hepdata_serving.errors import ServerError
-from hepdata_serving.testing import example_events, export_example
 from hepdata_serving.torchserve.server import TorchServer
 from tests.helpers.torchserve import eventually, listening, offline, why_not
+from tests.helpers.torchserve_example import example_events, export_example
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,10 @@ from hepdata_adapters.tf.transform.event_transform import EventTransform, input_
 from hepdata_serving.answers import predict_events  # noqa: E402
 from hepdata_serving.from_run import export_run  # noqa: E402
 from hepdata_serving.tfserving import client  # noqa: E402
-from hepdata_serving.tfserving.export import export_tfserving, predict_raw  # noqa: E402
+from hepdata_serving.tfserving.export import predict_raw  # noqa: E402
 from hepdata_serving.tfserving.saved_model import load_signatures, save_model  # noqa: E402
 from hepdata_serving.tfserving.server import TFServer  # noqa: E402
+from tests.helpers.exporters import export_tfserving  # noqa: E402
 from tests.helpers.pipelines import (  # noqa: E402
     EVENTS,
     TRANSFORM,

@@ -37,12 +37,10 @@ from hepdata_adapters.torch.transform.expressions import Padded
 from hepdata_adapters.torch.transform.preparation import EventPreparation
 from hepdata_serving.answers import predict_events
 from hepdata_serving.errors import ExportError
-from hepdata_serving.onnx.export import export_onnx
 from hepdata_serving.onnx.graph import save_graph
 from hepdata_serving.onnx.runtime import Graph, OnnxModel
-from hepdata_serving.testing import eager
-from hepdata_serving.torchserve.export import export_torchserve
 from hepdata_serving.torchserve.handler import RawEventHandler
+from tests.helpers.exporters import export_onnx, export_torchserve
 from tests.helpers.handlers import FakeContext, ask, body, python_path
 from tests.helpers.pipelines import (
     EVENTS,
@@ -55,6 +53,7 @@ from tests.helpers.pipelines import (
     made_events,
     scaled,
 )
+from tests.helpers.torchserve_example import eager
 
 
 def tensors(inputs: dict[str, Any]) -> dict[str, torch.Tensor]:

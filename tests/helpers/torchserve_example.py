@@ -1,7 +1,8 @@
-"""A small model with every kind of feature, and events that try it, for tests of engines."""
+"""A small PyTorch model with every kind of feature, and events that try it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +11,16 @@ import torch
 
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.scaling import FeatureTransform
-from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.answers import Score, predict_events
 from hepdata_serving.torchserve.export import export_torchserve
+from tests.helpers.example_model import event_of, model_of, transform_of
 
 
 def example_transform() -> Transform:
-    """Flat, array and jagged branches of several dtypes; NaN is allowed in MET and Jet_pt."""
-    vector = VectorTransform(
-        features=(
-            FeatureTransform(
-                branch="MET", kind="flat", dtype="float32", width=1, factor=0.02, missing=0.0
-            ),
-            FeatureTransform(branch="nJet", kind="flat", dtype="int32", width=1, center=3.0),
-            FeatureTransform(branch="HT", kind="flat", dtype="float64", width=1, factor=0.003),
-            FeatureTransform(branch="trigger", kind="flat", dtype="bool", width=1),
-            FeatureTransform(branch="vertex", kind="array", dtype="float32", width=3),
-            FeatureTransform(
-                branch="Jet_pt",
-                kind="jagged",
-                dtype="float32",
-                width=4,
-                center=40.0,
-                factor=0.02,
-                missing=40.0,
-            ),
-            FeatureTransform(
-                branch="Lep_eta", kind="jagged", dtype="float32", width=2, overflow="error"
-            ),
-        )
+    """See `transform_of`; with a number of jets."""
+    return transform_of(
+        0.0, FeatureTransform(branch="nJet", kind="flat", dtype="int32", width=1, center=3.0)
     )
-    return Transform.of_vector(vector)
 
 
 class ExampleScorer(torch.nn.Module):
@@ -88,35 +68,18 @@ def example_events(n: int, seed: int = 0) -> list[dict[str, Any]]:
             jets = [*jets, float("nan"), *rng.exponential(40, 30).astype(np.float32).tolist()]
         if number % 5 == 0:
             met = float("nan") if number % 2 else float("inf")
-        events.append(
-            {
-                "MET": met,
-                "nJet": len(jets),
-                "HT": float(np.nansum(jets)),
-                "trigger": bool(rng.integers(2)),
-                "vertex": rng.normal(size=3).astype(np.float32).tolist(),
-                "Jet_pt": jets,
-                "Lep_eta": rng.normal(size=int(rng.integers(3))).astype(np.float32).tolist(),
-                "not_a_feature": "ignored",
-            }
-        )
+        event = event_of(rng, met, {"nJet": len(jets)}, jets)
+        events.append(event | {"not_a_feature": "ignored"})
     return events
 
 
 def export_example(
     directory: Path, name: str = "example", *, classes: int = 1, seed: int = 0, **changes: Any
 ) -> Path:
-    """Export an `ExampleScorer`; ``changes`` replace arguments of `export_torchserve`."""
+    """Export an `ExampleScorer`; ``changes`` replace fields of its `Exportable`."""
     transform = example_transform()
     scorer = ExampleScorer(transform.num_features, classes, seed)
     events = example_events(8, seed)
-    arguments: dict[str, Any] = {
-        "scorer": scorer,
-        "transform": transform,
-        "task": "multiclass" if classes > 1 else "binary",
-        "outputs": [f"class{i}" for i in range(classes)],
-        "golden_events": events,
-        "golden_predictions": predict_events(events, transform, eager(scorer)),
-        "metadata": {"auc": 0.9, "specs": {"events": 100}},
-    }
-    return export_torchserve(directory, name=name, **(arguments | changes))
+    predictions = predict_events(events, transform, eager(scorer))
+    model = model_of(name, scorer, transform, classes, events, predictions)
+    return export_torchserve(directory, replace(model, **changes))

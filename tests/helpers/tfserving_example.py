@@ -1,7 +1,8 @@
-"""A small exported Keras model with every kind of feature, for tests of servers."""
+"""A small Keras model with every kind of feature, and events that try it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +12,18 @@ import numpy as np
 from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.scaling import FeatureTransform
-from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_serving.tfserving.export import export_tfserving
+from tests.helpers.example_model import event_of, model_of, transform_of
 
 
 def small_transform() -> Transform:
-    """Flat, array and jagged branches; NaN is allowed in MET and Jet_pt, an error in HT."""
-    vector = VectorTransform(
-        features=(
-            FeatureTransform(
-                branch="MET", kind="flat", dtype="float32", width=1, factor=0.02, missing=20.0
-            ),
-            FeatureTransform(
-                branch="event_number", kind="flat", dtype="int64", width=1, center=2.0**53
-            ),
-            FeatureTransform(branch="HT", kind="flat", dtype="float64", width=1, factor=0.003),
-            FeatureTransform(branch="trigger", kind="flat", dtype="bool", width=1),
-            FeatureTransform(branch="vertex", kind="array", dtype="float32", width=3),
-            FeatureTransform(
-                branch="Jet_pt",
-                kind="jagged",
-                dtype="float32",
-                width=4,
-                center=40.0,
-                factor=0.02,
-                missing=40.0,
-            ),
-            FeatureTransform(
-                branch="Lep_eta", kind="jagged", dtype="float32", width=2, overflow="error"
-            ),
-        )
+    """See `transform_of`; with integers that float32 cannot hold."""
+    return transform_of(
+        20.0,
+        FeatureTransform(
+            branch="event_number", kind="flat", dtype="int64", width=1, center=2.0**53
+        ),
     )
-    return Transform.of_vector(vector)
 
 
 def small_events(n: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -54,17 +35,8 @@ def small_events(n: int, seed: int = 0) -> list[dict[str, Any]]:
         if number % 5 == 0:
             jets += [float("nan"), *rng.exponential(40, 9).astype(np.float32).tolist()]
         met = float("nan") if number % 4 == 3 else float(np.float32(rng.exponential(50)))
-        events.append(
-            {
-                "MET": met,
-                "event_number": 2**53 + int(rng.integers(5)),
-                "HT": float(np.nansum(jets)),
-                "trigger": bool(rng.integers(2)),
-                "vertex": rng.normal(size=3).astype(np.float32).tolist(),
-                "Jet_pt": jets,
-                "Lep_eta": rng.normal(size=int(rng.integers(3))).astype(np.float32).tolist(),
-            }
-        )
+        number_of_event = {"event_number": 2**53 + int(rng.integers(5))}
+        events.append(event_of(rng, met, number_of_event, jets))
     return events
 
 
@@ -105,21 +77,14 @@ def small_export(
 ) -> Path:
     """Export a `small_scorer` ``versions`` times, seeded by its version; returns the last.
 
-    ``changes`` replace arguments of `export_tfserving`.
+    ``changes`` replace fields of its `Exportable`.
     """
     transform = small_transform()
     events = small_events(8)
     path = directory
     for seed in range(versions):
         scorer = small_scorer(transform.num_features, classes, seed)
-        arguments: dict[str, Any] = {
-            "scorer": scorer,
-            "transform": transform,
-            "task": "multiclass" if classes > 1 else "binary",
-            "outputs": [f"class{i}" for i in range(classes)],
-            "golden_events": events,
-            "golden_predictions": offline(scorer, transform, events),
-            "metadata": {"auc": 0.9, "specs": {"events": 100}},
-        }
-        path = export_tfserving(directory, name=name, **(arguments | changes))
+        predictions = offline(scorer, transform, events)
+        model = model_of(name, scorer, transform, classes, events, predictions)
+        path = export_tfserving(directory, replace(model, **changes))
     return path
