@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hepdata_adapters.cli.main import main
+from hepdata_adapters.common.core import cache as cache_module
 from hepdata_adapters.common.core import writing
 from hepdata_adapters.common.core.cache import cache_folder
 from hepdata_adapters.common.core.errors import FileError
@@ -56,7 +57,7 @@ def config(tmp_path: Path, file: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _say_anew() -> None:
-    writing._say_once.cache_clear()
+    cache_module._say_once.cache_clear()
 
 
 def fill(disk: Path) -> None:
