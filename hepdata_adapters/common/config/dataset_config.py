@@ -246,6 +246,17 @@ class Sampling(FrozenModel):
         return self.resample or self.balance != "none"
 
 
+class Reading(FrozenModel):
+    """What a process keeps while it reads, so that it need not be opened or decompressed again.
+
+    open_files: files of all samples together. cache_bytes: decompressed units, 0 for none.
+    How the plan mixes many files depends on the cache, so a training resumes with the same.
+    """
+
+    open_files: int = Field(default=64, ge=1, le=65_536)
+    cache_bytes: int = Field(default=512 * 2**20, ge=0, le=2**50)
+
+
 class DatasetConfig(FrozenModel):
     """Everything that decides which events are delivered, and as what.
 
@@ -255,7 +266,8 @@ class DatasetConfig(FrozenModel):
     from: training ``events``, each by the absolute value of its ``weights``, or with all
     ``classes`` weighing the same. verify: what of each file is compared with what the first run
     saw: nothing, ``size`` (size, entries, branches, UUID), or ``checksum`` (also the values of
-    each read). checksums: a list of adler32 of whole files, compared once.
+    each read). checksums: a list of adler32 of whole files, compared once. reading: what is kept
+    open and decompressed.
 
     >>> config = DatasetConfig(samples=[Sample(files="a.root", label=1)], features=["MET"])
     >>> config.features
@@ -274,6 +286,7 @@ missing=None, indicator=False, overflow=None),)
     statistics: Literal["events", "weights", "classes"] = "events"
     split: Split = Split()
     sampling: Sampling = Sampling()
+    reading: Reading = Reading()
     specs: str | None = None
     verify: Verify = "none"
     checksums: str | None = Field(default=None, min_length=1)

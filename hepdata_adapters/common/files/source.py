@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hepdata_adapters.common.config.dataset_config import Reading
 from hepdata_adapters.common.core.columns import Columns
 from hepdata_adapters.common.core.errors import FileError, InvalidValueError, ReplacedError
 from hepdata_adapters.common.files.checksums import Records
@@ -16,9 +17,6 @@ from hepdata_adapters.common.files.open import open_root, reading
 from hepdata_adapters.common.files.read import read_columns
 from hepdata_adapters.common.files.schema import Branch, get_tree
 from hepdata_adapters.common.files.unreadable import of_file, read_each
-
-MAX_OPEN_FILES = 64
-MAX_CACHED_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +39,8 @@ class Source:
     def __init__(
         self,
         branches: Sequence[str],
-        max_open: int = MAX_OPEN_FILES,
-        max_bytes: int = MAX_CACHED_BYTES,
+        max_open: int = Reading().open_files,
+        max_bytes: int = Reading().cache_bytes,
     ) -> None:
         self.branches = tuple(dict.fromkeys(branches))
         self._max_open, self._max_bytes = max_open, max_bytes

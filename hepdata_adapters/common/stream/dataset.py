@@ -24,7 +24,6 @@ from hepdata_adapters.common.events.layout import Layout, resolve
 from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.files.derived_columns import scan
 from hepdata_adapters.common.files.manifest import Manifest
-from hepdata_adapters.common.files.source import MAX_CACHED_BYTES
 from hepdata_adapters.common.plan.plan import Plan, PlanFile
 from hepdata_adapters.common.specs.compute import Progress, binding_of, cached_specs
 from hepdata_adapters.common.specs.identity_checks import check_identity
@@ -170,7 +169,7 @@ class Dataset:
         entries = max(int(np.diff(file.units).max(initial=0)) for file in self.manifest.files)
         width = sum(self.specs.branches[name].mean_bytes for name in self.specs.binding.branches)
         used = self.config.sampling.canonical_workers * entries * width
-        return max(1, min(MAX_GROUPS, int(MAX_CACHED_BYTES // max(used, 1.0))))
+        return max(1, min(MAX_GROUPS, int(self.config.reading.cache_bytes // max(used, 1.0))))
 
     def _grouped(self, files: list[PlanFile]) -> list[list[PlanFile]]:
         samples = [self.manifest.files[file.number].sample for file in files]

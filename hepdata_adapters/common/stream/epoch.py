@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import count
 
 from hepdata_adapters.common.config.counts import MOST_STREAMS
+from hepdata_adapters.common.config.dataset_config import Reading
 from hepdata_adapters.common.core.errors import ConfigError, DataError
 from hepdata_adapters.common.core.hashing import digest
 from hepdata_adapters.common.core.ledger import SharedLedger
@@ -21,6 +22,8 @@ from hepdata_adapters.common.plan.plan import Plan
 from hepdata_adapters.common.plan.shard import Shard, Uneven
 from hepdata_adapters.common.stream.dataset import Batch, Dataset
 from hepdata_adapters.common.stream.event_stream import EventStream, Step
+
+CACHE_BYTES = Reading().cache_bytes
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,9 @@ class Epoch:
             seed=options.seed,
             sampling=digest(
                 [sampling.chunk_size, options.uneven, options.events_per_epoch, options.repeat]
-                + ["drop_last"] * options.drop_last  # as earlier versions had it without
+                # as earlier versions had it without
+                + ["drop_last"] * options.drop_last
+                + ([kept] if (kept := dataset.config.reading.cache_bytes) != CACHE_BYTES else [])
             ),
             batch_size=self.global_batch_size,
             canonical_ranks=options.canonical_ranks or self.world_size,

@@ -29,7 +29,7 @@ from hepdata_adapters.common.events.selection import deciding_branches, member_c
 from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.events.targets import labels_of, weights_of
 from hepdata_adapters.common.files.manifest import FileInfo
-from hepdata_adapters.common.files.source import MAX_CACHED_BYTES, MAX_OPEN_FILES, Source
+from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.common.plan.plan import Chunk, Piece, Plan, UnitRange
 from hepdata_adapters.common.plan.shard import Shard
 from hepdata_adapters.common.specs.compute import file_branches
@@ -298,10 +298,11 @@ class EventStream:
                 )
                 for sample in dataset.config.samples
             }
+            kept = dataset.config.reading
             self._sources[names] = Source(
                 names,
-                max_open=max(1, MAX_OPEN_FILES // len(own)),
-                max_bytes=MAX_CACHED_BYTES // len(own),
+                max_open=max(1, kept.open_files // len(own)),
+                max_bytes=kept.cache_bytes // len(own),
             )
         return self._sources[names]
 

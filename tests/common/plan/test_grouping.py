@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hepdata_adapters import DatasetConfig, Sample
+from hepdata_adapters.common.config.dataset_config import Reading
+from hepdata_adapters.common.core.errors import StateError
 from hepdata_adapters.common.stream import dataset as module
 from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.epoch import EpochOptions
 from tests.helpers.samples import write_events
 
 
@@ -39,11 +44,22 @@ def test_files_then_samples_then_labels(prepared, most, groups, monkeypatch):
     assert sizes is None
 
 
-def test_there_are_no_more_groups_than_units_in_memory(prepared, monkeypatch):
+def test_there_are_no_more_groups_than_units_in_memory(prepared):
     """64 groups on 12 streams decompressed each unit 53 times where the cache held 64 units."""
     assert prepared.most_groups == module.MAX_GROUPS
     unit = 65 * (4 + 4 * prepared.specs.branches["Jet_pt"].lengths.mean + 8)
-    monkeypatch.setattr(module, "MAX_CACHED_BYTES", int(5.01 * 12 * unit))
-    assert prepared.most_groups == 5
-    monkeypatch.setattr(module, "MAX_CACHED_BYTES", 1)
-    assert prepared.most_groups == 1
+    assert with_cache(prepared, int(5.01 * 12 * unit)).most_groups == 5
+    assert with_cache(prepared, 1).most_groups == 1
+
+
+def test_a_position_is_of_the_cache_that_decided_the_groups(prepared):
+    options = EpochOptions(64, shuffle=True, seed=0)
+    cursor = options.epoch().cursor(prepared, "train")
+    assert options.epoch().resumed(cursor, prepared, "train").start == 0
+    with pytest.raises(StateError, match="sampling"):
+        options.epoch().resumed(cursor, with_cache(prepared, 1), "train")
+
+
+def with_cache(prepared: Dataset, cache_bytes: int) -> Dataset:
+    reading = Reading(cache_bytes=cache_bytes)
+    return replace(prepared, config=prepared.config.model_copy(update={"reading": reading}))

@@ -289,11 +289,10 @@ def test_a_rank_with_no_row_of_the_last_batch_gets_padding(tmp_path):
     check_exactly_once(parts, [path])
 
 
-def test_the_unit_caches_of_all_samples_keep_to_one_bound(three_files, monkeypatch):
+def test_the_unit_caches_of_all_samples_keep_to_one_bound(three_files):
     """Each sample had a cache of its own, so many samples took as many times the memory."""
     bound = 150_000  # all units together have 180 kB
-    monkeypatch.setattr("hepdata_adapters.common.stream.event_stream.MAX_CACHED_BYTES", bound)
-    dataset = dataset_of(three_files, batch_size=64)
+    dataset = dataset_of(three_files, batch_size=64, reading={"cache_bytes": bound})
     assert len(collect(dataset)["x"]) == 4013
     (stream,) = dataset._streams[os.getpid()]
     kept = [source.cached_bytes for source in stream._sources.values()]
