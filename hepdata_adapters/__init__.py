@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hepdata_adapters.common.config.config_file import load_config
     from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample
     from hepdata_adapters.common.config.feature_config import Feature
     from hepdata_adapters.common.core.errors import HepDataError
@@ -23,6 +24,7 @@ __all__ = [
     "Sample",
     "Specs",
     "compute_specs",
+    "load_config",
     "scaling_function",
 ]
 
@@ -31,6 +33,7 @@ _HOMES = {
     "Feature": "common.config.feature_config",
     "Sample": "common.config.dataset_config",
     "HepDataError": "common.core.errors",
+    "load_config": "common.config.config_file",
     "Specs": "common.specs.model",
     "compute_specs": "common.specs.compute",
     "scaling_function": "common.transform.scalings.registered",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -179,7 +180,17 @@ def test_nothing_evaluates_or_unpickles():
 PUBLIC = {
     "hepdata_adapters": {
         "DatasetConfig", "Feature", "HepDataError", "Sample", "Specs", "compute_specs",
-        "scaling_function",
+        "load_config", "scaling_function",
+    },
+    "hepdata_adapters.decode": {"inverse", "to_awkward", "write_root"},
+    "hepdata_adapters.expressions": {"Expression", "Jagged", "parse"},
+    "hepdata_adapters.inference": {
+        "RawEvents", "columns_from_events", "events_from_columns", "raw_events", "scan_inputs",
+    },
+    "hepdata_adapters.plan": {"Plan", "PlanFile", "Shard", "UnitReads", "unit_reads"},
+    "hepdata_adapters.runs": {"Run", "fit", "load_run", "resume"},
+    "hepdata_adapters.specs": {
+        "Comparison", "Drift", "Specs", "compare", "compute_specs", "merge_specs", "update_specs",
     },
     "hepdata_adapters.torch": {
         "EventModule", "EventTransform", "FeedForward", "RootDataModule", "RootIterableDataset",
@@ -187,6 +198,7 @@ PUBLIC = {
     },
     "hepdata_adapters.tf": {"EventTransform", "RootSource", "root_dataset"},
     "hepdata_adapters.testing": {"Delivery", "assert_exactly_once", "assert_resumes"},
+    "hepdata_adapters.weaver": {"Conversion", "Note", "convert"},
 }  # fmt: skip
 
 
@@ -196,6 +208,23 @@ def test_what_is_public(module):
     assert set(public.__all__) == PUBLIC[module]
     for name in public.__all__:
         assert getattr(public, name).__doc__, name
+
+
+def test_the_public_modules_are_all_that_is_loose():
+    loose = {f"hepdata_adapters.{path.stem}" for path in (ROOT / "hepdata_adapters").glob("*.py")}
+    assert loose - {"hepdata_adapters.__init__", "hepdata_adapters.__main__"} <= PUBLIC.keys()
+
+
+def test_docs_and_examples_import_what_is_public():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.*")]
+    texts = {path: path.read_text() for path in pages if path.suffix in (".md", ".py")}
+    wrong = {
+        (path.name, name)
+        for path, text in texts.items()
+        for name in re.findall(r"(?:from|import) (hepdata_adapters[\w.]*)", text)
+        if name not in PUBLIC
+    }
+    assert not wrong
 
 
 def loaded_after(*imported: str) -> list[set[str]]:

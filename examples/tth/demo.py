@@ -18,11 +18,14 @@ import numpy as np
 from rich.console import Console
 from rich.panel import Panel
 
-from hepdata_adapters.cli.frameworks import fit, load_run
-from hepdata_adapters.common.config.config_file import load_config
-from hepdata_adapters.common.inference.input_files import raw_events, scan_inputs
-from hepdata_adapters.common.inference.raw_events import columns_from_events, events_from_columns
-from hepdata_adapters.common.runs.run_folder import Run
+from hepdata_adapters import load_config
+from hepdata_adapters.inference import (
+    columns_from_events,
+    events_from_columns,
+    raw_events,
+    scan_inputs,
+)
+from hepdata_adapters.runs import Run, fit, load_run
 from hepdata_serving.from_run import export_run
 
 HERE = Path(__file__).resolve().parent

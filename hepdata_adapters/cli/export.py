@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from hepdata_adapters.cli import frameworks
 from hepdata_adapters.cli.arguments import NoUserCode, RunFolder
 
 
@@ -40,13 +39,14 @@ def export(
 
     The archive holds weights, transform and golden events.
     """
+    from hepdata_adapters import runs
     from hepdata_adapters.common.core.writing import check_folder
     from hepdata_serving.from_run import export_run
 
     kind = format or _native(run, user_code=not no_user_code)
     folder = output or run / kind.value
     check_folder(folder)
-    loaded = frameworks.load_run(run, user_code=not no_user_code)
+    loaded = runs.load_run(run, user_code=not no_user_code)
     archive = export_run(loaded, folder, kind.value)
     size = sum(file.stat().st_size for file in (archive, *archive.rglob("*")) if file.is_file())
     print(f"{archive}: {size:,} bytes")

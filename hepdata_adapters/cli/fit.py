@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from hepdata_adapters.cli import frameworks
 from hepdata_adapters.cli.arguments import NoUserCode, Set
 from hepdata_adapters.common.core.errors import ConfigError
 
@@ -51,13 +50,15 @@ def fit(
 
     Ctrl-C and SIGTERM stop it after the next batch, and --resume goes on.
     """
+    from hepdata_adapters import runs
+
     if resume is not None:
         if config or output or framework or overrides or overwrite:
             raise ConfigError(
                 "--resume RUN goes on with the config and the folder of the run: nothing else "
                 "can be given with it"
             )
-        show_metrics(frameworks.resume(resume, user_code=not no_user_code), resume)
+        show_metrics(runs.resume(resume, user_code=not no_user_code), resume)
         return
     if not config:
         raise ConfigError("a config is missing: fit CONFIG, or fit --resume RUN")
@@ -72,7 +73,7 @@ def fit(
     else:
         parsed = load_config(config[0], changed, user_code=not no_user_code)
     folder = output or Path("runs") / parsed.name
-    show_metrics(frameworks.fit(parsed, folder, overwrite=overwrite), folder)
+    show_metrics(runs.fit(parsed, folder, overwrite=overwrite), folder)
 
 
 def show_metrics(metrics: dict[str, Any], folder: Path) -> None:

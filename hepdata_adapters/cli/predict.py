@@ -40,7 +40,7 @@ def predict(
     selection of their sample leaves out have no score (NaN). A server or an ONNX graph knows
     neither selections nor splits: it scores every event.
     """
-    from hepdata_adapters.cli import frameworks
+    from hepdata_adapters import runs
     from hepdata_adapters.common.core.errors import ConfigError
     from hepdata_adapters.common.core.progress import progress_bar
     from hepdata_adapters.common.core.writing import check_writable
@@ -76,7 +76,7 @@ def predict(
         else:
             from hepdata_adapters.common.runs.predict import predict_local
 
-            run = frameworks.load_run(model, user_code=not no_user_code)
+            run = runs.load_run(model, user_code=not no_user_code)
             predicted = predict_local(run, files, output, report, sample=sample, every=every)
             for remark in predicted.remarks:
                 print(remark, file=sys.stderr)

@@ -14,10 +14,10 @@ import yaml
 
 keras = pytest.importorskip("keras", reason="TensorFlow is not installed")
 
-from hepdata_adapters.cli.frameworks import load_run  # noqa: E402
 from hepdata_adapters.cli.main import main  # noqa: E402
 from hepdata_adapters.common.core.errors import ConfigError  # noqa: E402
 from hepdata_adapters.common.files.source import Source  # noqa: E402
+from hepdata_adapters.runs import load_run  # noqa: E402
 from tests.helpers.samples import write_events  # noqa: E402
 
 SPLITS = ("train", "validation", "test")

@@ -1,4 +1,4 @@
-"""The room of a framework, imported when it is needed and not before."""
+"""Trainings with the framework that their config names, which is imported only then."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hepdata_adapters.common.config.dataset_config import RunConfig
-    from hepdata_adapters.common.runs.run_folder import Run
+from hepdata_adapters.common.config.dataset_config import RunConfig
+from hepdata_adapters.common.runs.run_folder import Run, framework_of
+
+__all__ = ["Run", "fit", "load_run", "resume"]
 
 
 def fit(config: RunConfig, folder: Path, *, overwrite: bool) -> dict[str, Any]:
@@ -26,8 +27,6 @@ def fit(config: RunConfig, folder: Path, *, overwrite: bool) -> dict[str, Any]:
 
 def resume(folder: Path, *, user_code: bool = True) -> dict[str, Any]:
     """Go on with a training that was broken off; returns the metrics."""
-    from hepdata_adapters.common.runs.run_folder import framework_of
-
     framework = framework_of(folder, user_code=user_code)
     with without_greetings():
         train = import_module(f"hepdata_adapters.{framework}.training.train")
@@ -37,8 +36,6 @@ def resume(folder: Path, *, user_code: bool = True) -> dict[str, Any]:
 
 def load_run(folder: str | Path, *, user_code: bool = True) -> Run[Any]:
     """A run with the framework that trained it. user_code: whether it may name code to run."""
-    from hepdata_adapters.common.runs.run_folder import framework_of
-
     framework = framework_of(folder, user_code=user_code)
     with without_greetings():
         room = import_module(f"hepdata_adapters.{framework}.training.run_folder")
