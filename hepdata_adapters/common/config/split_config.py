@@ -1,8 +1,8 @@
 """The ways to split events into training, validation and test, as a config says them.
 
-A split is one of `WAYS`: `Split` with any keys is the member that these ask for, and refuses those
-of the others. A new way is a class here, listed in `WAYS`, and what it does with events: a strategy
-in `events.split`.
+A split is one of `WAYS`: `Split` with any keys is the member that these ask for, and so is what a
+field `AnySplit` reads; keys of the other members are refused. A new way is a class here, listed in
+`WAYS`, and what it does with events, a strategy listed in `events.split`.
 """
 
 from __future__ import annotations
@@ -151,18 +151,15 @@ class FileSplit(Split):
 
 
 WAYS: tuple[type[Split], ...] = (FractionSplit, FoldSplit, BranchSplit, FileSplit)
-"""The members of the union: the first where no key asks for another, else the last that is asked
-for."""
+"""The members of the union: the first where no key asks for another, else the last asked for."""
 
 
 def _all_keys() -> dict[str, Any]:
     """The fields of all ways, those that several have last."""
     fields = {name: field for way in WAYS for name, field in way.model_fields.items()}
     ways = Counter(name for way in WAYS for name in way.model_fields)
-    return {
-        name: (fields[name].annotation, fields[name])
-        for name in sorted(fields, key=lambda name: ways[name])
-    }
+    ordered = sorted(fields.items(), key=lambda item: ways[item[0]])
+    return {name: (field.annotation, field) for name, field in ordered}
 
 
 # All keys in one model: a fault of any of them is told before it is asked which go together, and

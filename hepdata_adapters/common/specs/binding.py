@@ -210,8 +210,8 @@ def _split_differences(old: Binding, new: Binding) -> list[str]:
         for name in mine.model_dump()
         if getattr(mine, name) != getattr(theirs, name)
     ]
-    before, after = (strategy(one.split).of_files(file.url for file in one.files)
-                     for one in (old, new))  # fmt: skip
+    before = strategy(mine).of_files(file.url for file in old.files)
+    after = strategy(theirs).of_files(file.url for file in new.files)
     if found or before is None or after is None:
         return found
     then = {file.place: name for file, name in zip(old.files, before, strict=True)}
