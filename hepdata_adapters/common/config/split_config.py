@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     GetCoreSchemaHandler,
+    TypeAdapter,
     create_model,
     model_validator,
 )
@@ -68,11 +69,11 @@ class Split(FrozenModel):
     """Keys of which any asks for this way."""
 
     def __new__(cls, **keys: Any) -> Self:
-        """For `Split` itself the member that its keys ask for; raises ValidationError, ValueError.
+        """For `Split` itself the member that its keys ask for; raises ValidationError.
 
         Its own ``__init__`` then gets the same keys: it takes them as they are.
         """
-        member = cls if hasattr(cls, "way") else type(_member(keys, SplitKeys.model_validate))
+        member = cls if hasattr(cls, "way") else type(_READER.validate_python(keys))
         return cast(Self, super().__new__(member))
 
 
@@ -198,3 +199,4 @@ class _AsMember:
 
 AnySplit = Annotated[Split, _AsMember]
 """A field that is one of `WAYS`."""
+_READER: TypeAdapter[Split] = TypeAdapter(AnySplit)
