@@ -15,7 +15,6 @@ from hepdata_adapters.common.config.dataset_config import (
     RunConfig,
     Sample,
     Sampling,
-    Split,
     Weight,
 )
 from hepdata_adapters.common.config.feature_config import (
@@ -30,6 +29,7 @@ from hepdata_adapters.common.config.feature_config import (
     SetInput,
 )
 from hepdata_adapters.common.config.plain_yaml import read_yaml, write_yaml
+from hepdata_adapters.common.config.split_config import SplitKeys
 from hepdata_adapters.common.config.training_config import ModelConfig, TrainingConfig
 from hepdata_adapters.common.config.user_code import refuse_code
 from hepdata_adapters.common.core.errors import ConfigError, nearest
@@ -254,7 +254,7 @@ def _hint(key: str, location: Sequence[Any]) -> str:
 
 def _known_keys(location: Sequence[Any]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
-        "samples": Sample, "features": Feature, "defaults": FeatureDefaults, "split": Split,
+        "samples": Sample, "features": Feature, "defaults": FeatureDefaults, "split": SplitKeys,
         "sampling": Sampling, "model": ModelConfig, "training": TrainingConfig, "weight": Weight,
         "objects": Objects, "axes": ImageAxis, "set": SetInput, "image": ImageInput,
         "ragged": RaggedInput, "constant-scaling": ConstantScaling,

@@ -7,19 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import keyword
-from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
-from hepdata_adapters.common.config.counts import Events, Folds, Streams
+from hepdata_adapters.common.config.counts import Events, Streams
 from hepdata_adapters.common.config.feature_config import (
     RESERVED,
     Feature,
@@ -31,13 +24,13 @@ from hepdata_adapters.common.config.feature_config import (
     Objects,
     Text,
 )
+from hepdata_adapters.common.config.split_config import AnySplit, Split
 from hepdata_adapters.common.config.training_config import ModelConfig, TrainingConfig
 from hepdata_adapters.common.core.frozen_model import FrozenModel
 
 Task = Literal["binary", "multiclass", "regression"]
 Framework = Literal["torch", "tf"]
 Verify = Literal["none", "size", "checksum"]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _number_or_name(text: Any) -> Any:
@@ -119,98 +112,6 @@ class Sample(FrozenModel):
 
 
 _SUFFIXES = ("_mask", "_offsets", "_cells", "_values")
-_WAYS = {
-    "fractions": ("train", "validation", "test", "seed", "identity"),
-    "folds": ("folds", "fold", "seed", "identity"),
-    "branch": ("branch", "values"),
-    "files": ("files",),
-}
-
-
-class Split(FrozenModel):
-    """Which events are for training, validation and test, in one of four ways.
-
-    *Fractions* ``train``, ``validation`` and ``test``, by a hash of each event's identity.
-    *Folds*: the same hash gives each event one of ``folds`` numbers. Number ``fold`` is the test
-    split, the next one (after the last, 0) validation, all others train: over all values of
-    ``fold`` each event is tested once.
-    *Branch*: the integer or bool ``branch`` says it, ``values`` says which of its values mean
-    which split.
-    *Files*: ``files`` has patterns of files for validation and test, matched from the right end
-    of the path (``run2018D_*.root``, ``2018/D/*``); all other files train.
-
-    identity: ``auto`` takes (run, luminosityBlock, event) where all files have them, else
-    ``entry`` (file UUID and entry number); a list names the integer branches to use.
-
-    >>> Split(folds=5, fold=3).way
-    'folds'
-    """
-
-    train: Fraction = 0.64
-    validation: Fraction = 0.16
-    test: Fraction = 0.20
-    folds: Folds | None = Field(default=None, ge=3)
-    fold: int | None = Field(default=None, ge=0)
-    branch: str | None = Field(default=None, min_length=1)
-    values: dict[Literal["train", "validation", "test"], tuple[int, ...]] = Field(
-        default={}, min_length=1
-    )
-    files: dict[Literal["validation", "test"], tuple[str, ...]] = Field(default={}, min_length=1)
-    seed: int = 0
-    identity: Literal["auto", "entry"] | tuple[str, ...] = "auto"
-
-    @property
-    def way(self) -> Literal["fractions", "folds", "branch", "files"]:
-        """What decides the split of an event."""
-        if self.files:
-            return "files"
-        if self.branch is not None or self.values:
-            return "branch"
-        return "fractions" if self.folds is None and self.fold is None else "folds"
-
-    @field_validator("values", "files", mode="before")
-    @classmethod
-    def _lists(cls, chosen: Any) -> Any:
-        if not isinstance(chosen, dict):
-            return chosen
-        return {k: [v] if isinstance(v, str | int) else v for k, v in chosen.items()}
-
-    @field_validator("files")
-    @classmethod
-    def _patterns(cls, files: dict[Any, tuple[str, ...]]) -> dict[Any, tuple[str, ...]]:
-        if any(not PurePosixPath(pattern).parts for found in files.values() for pattern in found):
-            raise ValueError("a pattern of files is empty")
-        return files
-
-    @model_validator(mode="after")
-    def _whole(self) -> Split:
-        known = _WAYS[self.way]
-        foreign = [name for name in self.model_fields_set if name not in known]
-        if foreign:
-            raise ValueError(
-                f"a split by {self.way} takes {', '.join(known)}, not {', '.join(sorted(foreign))}"
-            )
-        total = self.train + self.validation + self.test
-        if self.way == "fractions" and abs(total - 1.0) > 1e-9:
-            raise ValueError(f"train + validation + test must be 1, not {total:g}")
-        if self.way == "folds":
-            if self.folds is None or self.fold is None:
-                raise ValueError("folds (how many) and fold (which one) go together")
-            if self.fold >= self.folds:
-                raise ValueError(f"fold is 0 to {self.folds - 1}, not {self.fold}")
-        if self.way == "branch":
-            if self.branch is None or not self.values:
-                raise ValueError("branch and values (of each split) go together")
-            listed = [value for values in self.values.values() for value in values]
-            twice = [value for value, count in Counter(listed).items() if count > 1]
-            if twice:
-                raise ValueError(f"values: {twice[0]} is listed twice")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _one_way(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # the keys of the other ways say nothing, and would be refused when read again
-        return {name: value for name, value in dump(self).items() if name in _WAYS[self.way]}
 
 
 class Sampling(FrozenModel):
@@ -284,7 +185,7 @@ missing=None, indicator=False, overflow=None),)
     defaults: FeatureDefaults = FeatureDefaults()
     task: Task | None = None
     statistics: Literal["events", "weights", "classes"] = "events"
-    split: Split = Split()
+    split: AnySplit = Split()
     sampling: Sampling = Sampling()
     reading: Reading = Reading()
     specs: str | None = None

@@ -26,7 +26,7 @@ from hepdata_adapters.common.events.feature_choice import (
     listed_features,
     nothing_left,
 )
-from hepdata_adapters.common.events.split import IDENTITY, split_branches
+from hepdata_adapters.common.events.split import IDENTITY, split_branches, strategy
 from hepdata_adapters.common.expressions import Expression, parse
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest
 from hepdata_adapters.common.files.schema import Branch
@@ -172,9 +172,8 @@ def _vector(
         known = {*labels, *weights, *identity, *IDENTITY}
         chosen = listed_features(config, config.features, manifest, known)
         return _resolved(config, manifest, chosen, labels), {}
-    deciding = "identity of the event" if config.split.branch is None else "decides the split"
     reserved = dict.fromkeys(IDENTITY, "identity of the event")
-    reserved |= dict.fromkeys(identity, deciding)
+    reserved |= dict.fromkeys(identity, strategy(config.split).excluded_as)
     reserved |= dict.fromkeys(weights, "weight") | dict.fromkeys(labels, "label")
     for name in _made_of(manifest, (*weights, *labels)):
         reserved.setdefault(name, "the label or the weight is computed from it")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.config.dataset_config import Split
+from hepdata_adapters.common.config.split_config import Split
 from hepdata_adapters.common.core.columns import Column, Jagged, rows_with
 from hepdata_adapters.common.events.layout import Drop, Layout
 from hepdata_adapters.common.events.split import split_codes

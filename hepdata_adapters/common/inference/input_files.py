@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.config.dataset_config import Sample, Split
+from hepdata_adapters.common.config.dataset_config import Sample
 from hepdata_adapters.common.core.columns import Array, Columns, take_all
 from hepdata_adapters.common.core.errors import InvalidValueError, SchemaError
-from hepdata_adapters.common.events.split import identity_branches
+from hepdata_adapters.common.events.identity import identity_branches
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest, build_manifest
 from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.common.transform.advice import retrained
@@ -50,7 +50,7 @@ def scan_inputs(files: Sequence[str], transform: Transform) -> Manifest:
 
 def raw_events(manifest: Manifest, branches: Sequence[str]) -> Iterator[RawEvents]:
     """All events, unit by unit, in input order, with the columns of these branches."""
-    identity = identity_branches(Split(), manifest)
+    identity = identity_branches("auto", manifest)
     with Source([*branches, *identity]) as source:
         for number, file in enumerate(manifest.files):
             for start, stop in zip(file.units[:-1].tolist(), file.units[1:].tolist(), strict=True):

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample, Split, Weight
+from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample, Weight
 from hepdata_adapters.common.config.feature_config import Feature
+from hepdata_adapters.common.config.split_config import FractionSplit, Split
 from hepdata_adapters.common.core.columns import Columns, Jagged
 from hepdata_adapters.common.core.errors import ConfigError, HepDataError, nearest
 from hepdata_adapters.common.events.layout import Layout, resolve
 from hepdata_adapters.common.events.selection import leaves_out
-from hepdata_adapters.common.events.split import SPLITS, matching_split, split_codes
+from hepdata_adapters.common.events.split import OUTSIDE, Entries, strategy
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.files.derived_columns import computed_targets, derived
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest
@@ -29,7 +30,6 @@ from hepdata_adapters.common.files.open import expand, is_remote, split_tree
 from hepdata_adapters.common.runs.run_folder import RunParts
 
 NONE, UNKNOWN = "none", "unknown"
-OUTSIDE = -1
 _NO_WEIGHT = Weight(cross_section=1.0, luminosity=1.0)  # as one that no file alone can tell
 
 
@@ -78,19 +78,11 @@ class Applied:
         self, role: Role, columns: Columns, selected: NDArray[np.bool_], start: int
     ) -> NDArray[np.int64]:
         """The split of each event, ``(n,)``: an index into `SPLITS`, or `OUTSIDE`."""
-        file, events = role.file, len(selected)
-        if self.split.files:
-            name = matching_split(self.split, file.url)
-            if name is None and role.trained:
-                name = "train"
-            code = OUTSIDE if name is None else SPLITS.index(name)
-            codes = np.full(events, code, np.int64)
-        elif role.identity is None:
-            codes = np.full(events, OUTSIDE, np.int64)
-        elif self.split.branch is not None:
-            codes = _listed(self.split, np.asarray(columns[self.split.branch]))
-        else:
-            codes = split_codes(self.split, role.identity, file, start, start + events, columns)
+        events = len(selected)
+        if role.identity is None:
+            return np.full(events, OUTSIDE, np.int64)
+        entries = Entries(role.file, start, start + events, columns)
+        codes = strategy(self.split).codes_if_known(role.identity, entries, trained=role.trained)
         return np.where(selected, codes, OUTSIDE)
 
     def weights(self, role: Role, columns: Columns, events: int) -> NDArray[np.float64] | None:
@@ -130,15 +122,15 @@ def _role(run: RunParts, file: FileInfo, sample: Sample) -> Role:
     trained = any(
         record.place == (file.content.digest, file.tree) for record in run.specs.binding.files
     )
-    identity: tuple[str, ...] | None = run.specs.binding.identity
-    if (not identity and not trained) or any(name not in file.schema for name in identity or ()):
-        identity = None
+    identity = run.specs.binding.identity
+    known = strategy(run.config.split).tells(identity, trained=trained)
+    known = known and all(name in file.schema for name in identity)
     weight: Weight | None = sample.weight
     if sample.weight.cross_section is not None or (
         sample.weight.branch is not None and sample.weight.branch not in file.schema
     ):
         weight = None
-    return Role(sample.name, file, weight, trained, identity)
+    return Role(sample.name, file, weight, trained, identity if known else None)
 
 
 def _without_label(sample: Sample, file: FileInfo) -> Sample:
@@ -223,7 +215,7 @@ def _config(run: RunParts, samples: tuple[Sample, ...], manifest: Manifest) -> D
     return config.model_copy(
         update={
             "samples": samples, "features": features, "columns": columns, "exclude": (),
-            "task": None, "specs": None, "split": Split(identity="entry"),
+            "task": None, "specs": None, "split": FractionSplit(identity="entry"),
         }
     )  # fmt: skip
 
@@ -235,11 +227,3 @@ def _computed_weight(sample: Sample, file: FileInfo, derived: set[str]) -> Weigh
         if parse(text, known).names <= known:
             return Weight(branch=text)
     return Weight()
-
-
-def _listed(split: Split, values: NDArray[np.generic]) -> NDArray[np.int64]:
-    """The split of each value of the split's branch; `OUTSIDE` for one listed nowhere."""
-    codes = np.full(len(values), OUTSIDE, np.int64)
-    for name, listed in split.values.items():
-        codes[np.isin(values, listed)] = SPLITS.index(name)
-    return codes

@@ -162,8 +162,7 @@ def _remarks(applied: Applied, config: DatasetConfig) -> list[str]:
         unknown += ", so no selection is known and every event is marked as selected"
     for text, lacking in (
         (unknown, [r for r in applied.roles if r.sample == UNKNOWN]),
-        ("without a known split", [r for r in applied.roles
-                                   if r.identity is None and not applied.split.files]),
+        ("without a known split", [r for r in applied.roles if r.identity is None]),
         ("whose weight is not known, so no file has the column", [r for r in applied.roles
                                                                    if r.weight is None]),
     ):  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 
 import hepdata_adapters
 from hepdata_adapters.common.config.dataset_config import RunConfig
+from hepdata_adapters.common.events.split import strategy
 from hepdata_adapters.common.stream.dataset import Dataset
 
 _READING = ("numpy", "awkward", "uproot", "fsspec", "numba")
@@ -38,7 +39,7 @@ def provenance(config: RunConfig, prepared: Dataset, document: Mapping[str, Any]
         "seeds": {
             "training": config.training.seed,
             "sampling": config.sampling.seed,
-            "split": config.split.seed,
+            "split": strategy(config.split).seed,
         },
         "specs": prepared.specs.hash,
         "config": dict(document),

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample, Split
+from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample
+from hepdata_adapters.common.config.split_config import AnySplit
 from hepdata_adapters.common.core.hashing import digest
 from hepdata_adapters.common.events.layout import Layout
-from hepdata_adapters.common.events.split import SplitName, split_of_file
+from hepdata_adapters.common.events.split import SplitName, strategy
 from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.specs.census import Census
 from hepdata_adapters.common.specs.sparse import Sparse
@@ -81,7 +82,7 @@ class Binding(Sparse):
     optional = ("columns", "objects", "drops", "statistics")
 
     files: tuple[FileRecord, ...]
-    split: Split
+    split: AnySplit
     identity: tuple[str, ...]
     branches: tuple[str, ...]
     columns: dict[str, str] = Field(default={})
@@ -127,8 +128,9 @@ class Binding(Sparse):
             "identity": list(self.identity),
             "branches": list(self.branches),
         }
-        if self.split.files:  # only here does the name of a file matter
-            document["splits"] = [split_of_file(self.split, file.url) for file in self.files]
+        splits = strategy(self.split).of_files(file.url for file in self.files)
+        if splits is not None:  # only here does the name of a file matter
+            document["splits"] = splits
         for name in ("selection", "weighting"):
             if any(getattr(file, name) for file in self.files):
                 document[f"{name}s"] = [getattr(file, name) for file in self.files]
@@ -208,13 +210,16 @@ def _split_differences(old: Binding, new: Binding) -> list[str]:
         for name in mine.model_dump()
         if getattr(mine, name) != getattr(theirs, name)
     ]
-    if mine.files and not found:
-        before = {file.place: split_of_file(mine, file.url) for file in old.files}
-        for file in new.files:
-            was, now = before.get(file.place), split_of_file(theirs, file.url)
-            if was not in (None, now):
-                found.append(f"{file.url} is in {now}, was in {was}")
-    return found
+    before = strategy(mine).of_files(file.url for file in old.files)
+    after = strategy(theirs).of_files(file.url for file in new.files)
+    if found or before is None or after is None:
+        return found
+    then = {file.place: name for file, name in zip(old.files, before, strict=True)}
+    return [
+        f"{file.url} is in {now}, was in {was}"
+        for file, now in zip(new.files, after, strict=True)
+        if (was := then.get(file.place)) not in (None, now)
+    ]
 
 
 def _weighting(statistics: StatisticsOf, sample: Sample) -> str:

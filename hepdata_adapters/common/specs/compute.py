@@ -11,7 +11,7 @@ from hepdata_adapters.common.core.errors import ConfigError, DataError, SpecsErr
 from hepdata_adapters.common.core.hashing import digest
 from hepdata_adapters.common.events.cross_sections import scaled_to_cross_sections
 from hepdata_adapters.common.events.layout import Layout, manifest_branch, resolve
-from hepdata_adapters.common.events.split import SPLITS
+from hepdata_adapters.common.events.split import SPLITS, strategy
 from hepdata_adapters.common.files.derived_columns import scan
 from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.specs.binding import Binding
@@ -36,13 +36,6 @@ __all__ = [
     "Progress", "binding_of", "cached_specs", "compute_specs", "file_branches",
     "specs_of",
 ]  # fmt: skip
-
-_MORE_TRAINING = {
-    "fractions": "raise split.train or change split.seed",
-    "folds": "raise split.folds or change split.seed",
-    "branch": "give split.values.train values that the branch has",
-    "files": "leave files over for it in split.files",
-}
 
 Progress = Callable[[int, int], None]
 """Called with (events done, events in all)."""
@@ -102,7 +95,7 @@ def _why_empty(specs: Specs) -> str:
     """What took the training events away, and what to do about it."""
     files = specs.binding.files
     if specs.events():
-        return _MORE_TRAINING[specs.binding.split.way]
+        return strategy(specs.binding.split).hint
     dropped = [
         f"{reason} ({events:,} events)"
         for number, reason in enumerate(specs.binding.drops)
@@ -171,10 +164,11 @@ def partial_specs(
     ]
     sampled = None
     if fraction < 1.0:
-        chosen = [chosen_units(file, fraction, config.split.seed) for file in manifest.files]
+        seed = strategy(config.split).seed
+        chosen = [chosen_units(file, fraction, seed) for file in manifest.files]
         sampled = Sampled(
             fraction=fraction,
-            seed=config.split.seed,
+            seed=seed,
             units=sum(int(units.sum()) for units in chosen),
             of=sum(len(units) for units in chosen),
             events=sum(found.events for found in classes.values()),

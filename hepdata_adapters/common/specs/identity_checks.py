@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from hepdata_adapters.common.config.dataset_config import DatasetConfig, Split
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
+from hepdata_adapters.common.config.split_config import Split
 from hepdata_adapters.common.core.errors import DataError
 from hepdata_adapters.common.core.ledger import LedgerKind
-from hepdata_adapters.common.events.split import IDENTITY, SPLITS
+from hepdata_adapters.common.events.split import IDENTITY, SPLITS, strategy
 from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.specs.identities import repeats, sample_limit
 from hepdata_adapters.common.specs.model import Specs
@@ -30,7 +31,7 @@ def check_identity(split: Split, specs: Specs) -> None:
     Where the config lists the branches of the identity, it means what it says: rows of one event
     are then to stay together, however few events there are.
     """
-    if split.way not in ("fractions", "folds") or split.identity != "auto":
+    if strategy(split).identity != "auto":
         return
     names = ", ".join(specs.binding.identity)
     for number, file in enumerate(specs.binding.files):
@@ -73,7 +74,7 @@ def identity_notes(config: DatasetConfig, manifest: Manifest, specs: Specs) -> I
     found = repeats(specs.identities)
     scale = 1.0 if whole else specs.events() / max(found.events, 1)
     about = "" if whole else "about "
-    by_hash = config.split.way in ("fractions", "folds")
+    by_hash = strategy(config.split).identity is not None
     names = [config.samples[file.sample].name for file in manifest.files]
     urls = [file.url for file in manifest.files]
 

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from hepdata_adapters.common.config.dataset_config import DatasetConfig, Split
+from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.core.columns import Columns, take
 from hepdata_adapters.common.core.errors import DataError
 from hepdata_adapters.common.core.hashing import key
+from hepdata_adapters.common.events.identity import identity_branches
 from hepdata_adapters.common.events.layout import Layout, manifest_branch
 from hepdata_adapters.common.events.selection import (
     DROPPED,
@@ -26,7 +27,7 @@ from hepdata_adapters.common.events.selection import (
     member_codes,
     refused_events,
 )
-from hepdata_adapters.common.events.split import SPLITS, identity_branches
+from hepdata_adapters.common.events.split import SPLITS, strategy
 from hepdata_adapters.common.events.targets import labels_of, weights_of
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest
 from hepdata_adapters.common.files.schema import Branch
@@ -106,9 +107,10 @@ def parts_of(
     )
     identity = census_identity(config, manifest, layout)
     limit = sample_limit(manifest.entries)
+    seed = strategy(config.split).seed
     for number, file in enumerate(manifest.files):
         branches = tuple(file_branches(config, manifest, layout, file))
-        chosen = chosen_units(file, fraction, config.split.seed)
+        chosen = chosen_units(file, fraction, seed)
         pieces = min(len(chosen), math.ceil(file.entries / entries))
         for piece in range(pieces):
             first, stop = (len(chosen) * edge // pieces for edge in (piece, piece + 1))
@@ -120,9 +122,9 @@ def parts_of(
 
 def census_identity(config: DatasetConfig, manifest: Manifest, layout: Layout) -> tuple[str, ...]:
     """The branches that tell events apart, whatever decides their split; none for entry numbers."""
-    if config.split.way in ("fractions", "folds"):
+    if strategy(config.split).identity is not None:
         return layout.identity
-    return identity_branches(Split(), manifest)
+    return identity_branches("auto", manifest)
 
 
 def chosen_units(file: FileInfo, fraction: float, seed: int) -> NDArray[np.bool_]:
