@@ -24,7 +24,7 @@ def export_run(run: Run[Any], directory: Path, kind: Kind) -> Path:
     Raises FileError if the run holds no golden events, ConfigError for a kind that the run's
     framework has no way to.
     """
-    return _EXPORTERS[kind](run, directory)
+    return EXPORTERS[kind](run, directory)
 
 
 def _torchserve(run: Run[Any], directory: Path) -> Path:
@@ -61,7 +61,7 @@ def _onnx(run: Run[Any], directory: Path) -> Path:
     return export_onnx(directory, _exportable(run))
 
 
-_EXPORTERS: dict[Kind, Callable[[Run[Any], Path], Path]] = {
+EXPORTERS: dict[Kind, Callable[[Run[Any], Path], Path]] = {
     "torchserve": _torchserve,
     "tfserving": _tfserving,
     "onnx": _onnx,

@@ -188,7 +188,7 @@ def _require_protocol(url: str) -> None:
         raise MissingExtraError(module, extra) from None
     import fsspec
 
-    if protocol not in fsspec.available_protocols():
+    if protocol not in {*fsspec.available_protocols(), *fsspec.registry}:
         raise ConfigError(f"unknown protocol {protocol!r} in {url!r}")
     if protocol == "root":
         _tame_xrootd()

@@ -1,0 +1,162 @@
+"""The recipes of docs/architecture.md, carried out from outside with something made up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import yaml
+
+from hepdata_adapters.cli import main as cli
+from hepdata_adapters.common.config.split_config import Split
+from hepdata_adapters.common.events import split as splits
+from hepdata_adapters.common.events.split_strategy import SPLITS, SplitStrategy
+from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.transform import scaling_parameters, scalings
+from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scalings.function import Function, Scaled
+from hepdata_adapters.torch import RootIterableDataset
+from hepdata_serving import from_run
+from tests.helpers.samples import write_events
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_every_file_of_the_page_is_there() -> None:
+    bases = (ROOT, ROOT / "hepdata_adapters", ROOT / "serving" / "hepdata_serving")
+    names = re.findall(r"`([\w/]+/(?:[\w.]+\.py)?)`", PAGE)
+    assert len(names) > 25
+    assert [name for name in names if not any((base / name).exists() for base in bases)] == []
+
+
+class SquareRoot(Function):
+    """The root of a value, with its sign."""
+
+    kind: Literal["root"] = "root"
+
+    @property
+    def text(self) -> str:
+        return "root(value)"
+
+    def forward(self, backend: Any, values: Any) -> Any:
+        return backend.math.sign(values) * backend.math.sqrt(backend.math.abs(values))
+
+    def inverse(self, values: Any) -> Any:
+        return np.sign(values) * values**2
+
+
+def fit_root(values: Any) -> Scaled:
+    center, spread = values.location_and_spread(SquareRoot())
+    return Scaled(SquareRoot(), center, 1 / spread)
+
+
+@pytest.fixture
+def scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    functions = MappingProxyType({**scalings.FUNCTIONS, "root": SquareRoot})
+    monkeypatch.setattr(scalings, "FUNCTIONS", functions)
+    fits = MappingProxyType({**scalings.FITS, "robust": fit_root})
+    monkeypatch.setattr(scaling_parameters, "FITS", fits)
+
+
+def test_a_scaling(scaling: None, tmp_path: Path) -> None:
+    torch, tf = pytest.importorskip("torch"), pytest.importorskip("tensorflow")
+    from hepdata_adapters.tf.transform.scaling import encode
+    from hepdata_adapters.torch.transform.scaling import Encoding
+
+    path = write_events(tmp_path / "a.root", 200)
+    features = [{"branch": "MET", "scaling": "robust"}]
+    dataset = RootIterableDataset(path, batch_size=200, features=features, progress=False)
+    (feature,) = dataset.prepared.transform.vector.features  # as the specs made it
+    again = FeatureTransform.model_validate_json(feature.model_dump_json())  # as archives hold it
+    assert isinstance(again.function, SquareRoot)
+    assert again == feature
+
+    raw = np.random.default_rng(0).normal(0, 50, (1000, 1))
+    expected = feature.encode(raw).values
+    module, _, _ = Encoding([again])(torch.from_numpy(raw))
+    graph, _, _ = tf.function(lambda x: encode(x, [again]))(tf.constant(raw))
+    exported = torch.export.export(Encoding([again]), (torch.from_numpy(raw),)).module()
+    for values in (module.numpy(), graph.numpy(), exported(torch.from_numpy(raw))[0].numpy()):
+        np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(feature.decode(expected), raw, rtol=1e-5, atol=1e-4)
+
+
+class OddSplit(Split):
+    """Odd entries are for testing."""
+
+    way = "odd"
+
+
+class ByOddness(SplitStrategy[OddSplit]):
+    hint = "none"
+
+    def branches(self, manifest: Any) -> tuple[str, ...]:
+        return ()
+
+    def codes(self, branches: Any, entries: Any) -> Any:
+        odd = np.arange(entries.start, entries.stop) % 2 == 1
+        return np.where(odd, SPLITS.index("test"), SPLITS.index("train"))
+
+    def description(self, branches: Any) -> str:
+        return "odd entries"
+
+
+def test_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(splits.STRATEGIES, OddSplit, ByOddness)
+    path = write_events(tmp_path / "a.root", 200)
+    plain = RootIterableDataset(path, batch_size=None, progress=False)
+    config = plain.config.model_copy(update={"split": OddSplit()})
+    prepared = Dataset.prepare(config)
+    dataset = RootIterableDataset(prepared, split="test", batch_size=200, progress=False)
+    assert {int(entry) % 2 for batch in dataset for entry in batch["event"][:, 1]} == {1}
+    assert splits.describe_split(OddSplit(), ()) == "odd entries"
+
+
+def test_an_export_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(from_run.EXPORTERS, "text", lambda run, folder: folder / f"{run}.txt")  # type: ignore[misc]
+    assert from_run.export_run("a run", tmp_path, "text") == tmp_path / "a run.txt"  # type: ignore[arg-type]
+
+
+def test_a_source_protocol(tmp_path: Path) -> None:
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    class Mounted(LocalFileSystem):  # type: ignore[misc]
+        protocol = ("mounted",)
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return super()._strip_protocol(str(path).removeprefix("mounted://"))
+
+    fsspec.register_implementation("mounted", Mounted)
+    path = write_events(tmp_path / "a.root", 100)
+    one, other = (
+        [
+            batch["x"]
+            for batch in RootIterableDataset(
+                url, batch_size=64, shuffle=False, split="train", progress=False, features=["MET"]
+            )
+        ]
+        for url in (str(path), f"mounted://{path}")
+    )
+    assert [x.tolist() for x in one] == [x.tolist() for x in other]
+
+
+def test_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def count(config: Path) -> None:
+        """Print the number of samples of a config."""
+        print(len(yaml.safe_load(config.read_text())["samples"]))
+
+    commands = [*cli.app.registered_commands]
+    monkeypatch.setattr(cli.app, "registered_commands", commands)
+    cli.app.command()(count)
+    (tmp_path / "config.yaml").write_text("samples: [{files: a.root, label: 1}]\n")
+    assert cli.main(["count", str(tmp_path / "config.yaml")]) == 0
+    assert capsys.readouterr().out == "1\n"
