@@ -192,10 +192,10 @@ class RootSource(BatchSource):
             reader = self._reader()
         complete = False
         try:
-            with _leaving.watched(reader):
+            with _shutdown.watched(reader):
                 for batch in self._read(reader, epoch):
                     yield batch
-                    if _leaving.begun:
+                    if _shutdown.begun:
                         return
             complete = True
         except HepDataError as error:
@@ -303,4 +303,4 @@ def _alive(source: weakref.ref[RootSource]) -> RootSource:
     return found
 
 
-_leaving = Shutdown()
+_shutdown = Shutdown()
