@@ -23,8 +23,8 @@ from rich.progress import track
 from rich.table import Table
 
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_serving.answers import predict_events
 from hepdata_serving.exportable import Exportable
 from hepdata_serving.torchserve.export import export_torchserve

@@ -11,7 +11,7 @@ from hepdata_adapters.common.core.columns import Jagged
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling import ValueScaling
 from hepdata_adapters.common.transform.scalings import Registered
 from hepdata_serving.answers import Score
 from hepdata_serving.errors import ExportError
@@ -54,9 +54,9 @@ def check_exportable(transform: Transform) -> None:
             )
 
 
-def user_functions(transform: Transform) -> list[tuple[FeatureTransform, str]]:
+def user_functions(transform: Transform) -> list[tuple[ValueScaling, str]]:
     """The features that go through a function of the user's, and its name."""
-    features = list(transform.features)
+    features: list[ValueScaling] = list(transform.features)
     for made in transform.inputs.values():
         features += made.features if isinstance(made, ObjectFeatures) else ()
     return [(f, f.function.name) for f in features if isinstance(f.function, Registered)]

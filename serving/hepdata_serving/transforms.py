@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.files.preparation import RawBranch
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_serving.integrity import parse_json
 
 

@@ -17,8 +17,8 @@ from hepdata_adapters.common.events import split as splits
 from hepdata_adapters.common.events.split_strategy import SPLITS, SplitStrategy
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.transform import scaling_parameters, scalings
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.scalings.function import Function, Scaled
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.torch import RootIterableDataset
 from hepdata_serving import from_run
 from tests.helpers.samples import write_events

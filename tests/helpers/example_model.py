@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_serving.exportable import Exportable
 
 

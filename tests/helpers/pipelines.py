@@ -19,9 +19,9 @@ from hepdata_adapters.common.inference.padded_inputs import LENGTH, dense_inputs
 from hepdata_adapters.common.inference.raw_events import events_from_columns
 from hepdata_adapters.common.transform.image import ImageBins, ImageTransform
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 
 JETS = {"Jet_pt": "float32", "Jet_eta": "float32", "Jet_phi": "float64", "Jet_id": "uint32"}
 LISTS = JETS | {"Mu_pt": "float32", "Mu_tag": "uint64"}

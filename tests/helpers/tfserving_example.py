@@ -11,7 +11,7 @@ import numpy as np
 
 from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_serving.tfserving.export import export_tfserving
 from tests.helpers.example_model import event_of, model_of, transform_of
 

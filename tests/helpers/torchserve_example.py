@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_serving.answers import Score, predict_events
 from hepdata_serving.torchserve.export import export_torchserve
 from tests.helpers.example_model import event_of, model_of, transform_of

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.specs.statistics import BranchStatistics
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling import ValueScaling
 
 BINS = 50
 TAIL = 0.001
@@ -59,7 +59,7 @@ def raw_binning(stats: BranchStatistics) -> Binning | None:
 
 
 def scaled_binning(
-    feature: FeatureTransform, raw: Binning | None, stats: BranchStatistics
+    feature: ValueScaling, raw: Binning | None, stats: BranchStatistics
 ) -> Binning | None:
     """The bins of what a feature makes of these values; None where there is nothing to draw.
 

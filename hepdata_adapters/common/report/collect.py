@@ -24,8 +24,9 @@ from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.transform.image import ImageTransform
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.ragged import RaggedTransform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling import ValueScaling
 from hepdata_adapters.common.transform.sets import SetTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 
 VECTOR = "x"
 MAX_CORRELATED = 60
@@ -63,9 +64,11 @@ class Collected:
     ledger: Ledger = field(default_factory=Ledger)
 
 
-def features_of(transform: Transform) -> dict[Place, FeatureTransform]:
+def features_of(transform: Transform) -> dict[Place, ValueScaling]:
     """Every scaled feature of the vector, the sets and the ragged inputs."""
-    found = {(VECTOR, feature.branch): feature for feature in transform.features}
+    found: dict[Place, ValueScaling] = {
+        (VECTOR, feature.branch): feature for feature in transform.features
+    }
     for name, made in transform.inputs.items():
         if not isinstance(made, ImageTransform):
             found |= {(name, feature.branch): feature for feature in made.features}

@@ -11,7 +11,7 @@ from hepdata_adapters.common.core.columns import Jagged
 from hepdata_adapters.common.core.text import number
 from hepdata_adapters.common.events.layout import Drop, ResolvedFeature
 from hepdata_adapters.common.report import text as words
-from hepdata_adapters.common.report.collect import VECTOR, Collected, Place, features_of
+from hepdata_adapters.common.report.collect import Collected, Place, features_of
 from hepdata_adapters.common.report.correlation import largest
 from hepdata_adapters.common.report.distribution import Distribution
 from hepdata_adapters.common.report.draw import draw_distribution, draw_images, draw_matrix
@@ -20,9 +20,10 @@ from hepdata_adapters.common.report.text import percent
 from hepdata_adapters.common.specs.statistics import BranchStatistics, Lengths
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.transform.image import ImageTransform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling import ValueScaling
 from hepdata_adapters.common.transform.scaling_parameters import notes
 from hepdata_adapters.common.transform.sets import SetTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 
 QUANTILES = (0.01, 0.16, 0.5, 0.84, 0.99)
 PAIRS = 15
@@ -156,7 +157,7 @@ def _distribution(found: Distribution, of: Collected, label: str, description: s
     return picture(draw_distribution(found, of.groups, label), description, caption)
 
 
-def _scaled(found: Collected, place: Place, feature: FeatureTransform) -> Element:
+def _scaled(found: Collected, place: Place, feature: ValueScaling) -> Element:
     where, branch = place
     label = f"{branch} in {where}: {words.scaling(feature)}"
     return _distribution(found.scaled[place], found, f"{branch} as {where} has it", label)
@@ -191,15 +192,15 @@ def _dropped(dataset: Dataset, drop: Drop) -> tuple[int, int] | None:
     return dataset.specs.left_out(str(drop)) if drop in dataset.layout.drops else None
 
 
-def _use(dataset: Dataset, place: str, feature: FeatureTransform, found: Distribution) -> Element:
+def _use(dataset: Dataset, place: str, feature: ValueScaling, found: Distribution) -> Element:
     lengths = dataset.specs.branches[feature.branch].lengths
     bad = _dropped(dataset, Drop(feature.branch))
     rows: list[tuple[str, Child]] = [
         (f"in {place}", element("code", words.scaling(feature))),
         ("clip", words.clip(feature)),
-        ("missing", words.missing(feature, masked=place == VECTOR, dropped=bad)),
+        ("missing", words.missing(feature, dropped=bad)),
     ]
-    if place == VECTOR:
+    if isinstance(feature, FeatureTransform):
         long = _dropped(dataset, Drop(feature.branch, feature.width))
         rows.append(("columns", words.width(feature, lengths, long)))
     if found.count:

@@ -6,7 +6,8 @@ from hepdata_adapters.common.core.text import number
 from hepdata_adapters.common.report.binning import BINS, CONTRAST, DECADES, TAIL
 from hepdata_adapters.common.specs.statistics import Lengths
 from hepdata_adapters.common.transform.image import ImageBins, ImageTransform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling import ValueScaling
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 
 BINNING = (
     f"Bins: {BINS} of equal width from the {100 * TAIL:g} % to the {100 - 100 * TAIL:g} % quantile "
@@ -40,11 +41,11 @@ def percent(share: float) -> str:
     return "more than 99.9 %" if share > 0.999 else f"{100 * share:.1f} %"
 
 
-def scaling(feature: FeatureTransform) -> str:
+def scaling(feature: ValueScaling) -> str:
     """The formula from a raw value to what the model sees.
 
-    >>> scaling(FeatureTransform(branch="pt", kind="flat", dtype="float32", width=1,
-    ...                          function={"kind": "log"}, center=3.5, factor=0.5))
+    >>> scaling(ValueScaling(branch="pt", dtype="float32", function={"kind": "log"}, center=3.5,
+    ...                      factor=0.5))
     '(log(value) − 3.5) / 2'
     """
     text = "value" if feature.function is None else feature.function.text
@@ -58,7 +59,7 @@ def scaling(feature: FeatureTransform) -> str:
     return "unchanged" if text == "value" else text
 
 
-def clip(feature: FeatureTransform) -> str:
+def clip(feature: ValueScaling) -> str:
     """The limits of the raw values."""
     low, high = feature.clip or (None, None)
     if low is None and high is None:
@@ -78,10 +79,8 @@ def left_out(events: int, every: int) -> str:
     return f"left out: {events:,} of {every:,} selected events{share}"
 
 
-def missing(
-    feature: FeatureTransform, *, masked: bool, dropped: tuple[int, int] | None = None
-) -> str:
-    """What NaN and infinity become. masked: whether the mask tells of it.
+def missing(feature: ValueScaling, *, dropped: tuple[int, int] | None = None) -> str:
+    """What NaN and infinity become; in the vector the mask tells of it.
 
     dropped: the events that are left out because of them, and all, where that is the policy.
     """
@@ -96,8 +95,9 @@ def missing(
     text = (
         f"NaN, infinity{outside}: become {number(feature.missing)} ({number(feature.fill)} scaled)"
     )
-    text += ", mask false" if masked else ""
-    return f"{text}, with an indicator column" if feature.indicator else text
+    if not isinstance(feature, FeatureTransform):
+        return text
+    return f"{text}, mask false" + (", with an indicator column" if feature.indicator else "")
 
 
 def width(

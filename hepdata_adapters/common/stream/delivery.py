@@ -29,8 +29,8 @@ from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream.epoch import Epoch, EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 
 GLOBAL_BATCH = 960  # for 1, 2, 3, 4, 5, 6 and 8 ranks
 MAX_STATE_BYTES = 4096

@@ -19,8 +19,8 @@ from hepdata_adapters.common.transform.pipeline import InputTransform, Transform
 from hepdata_adapters.common.transform.ragged import RaggedTransform
 from hepdata_adapters.common.transform.scaling_parameters import (
     build_transform,
-    feature_transform,
     pad_length,
+    value_scaling,
 )
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
@@ -70,9 +70,7 @@ def _set(wanted: SetInput, features: tuple[ResolvedFeature, ...], specs: Specs) 
     overflow = wanted.overflow or first.overflow
     return SetTransform(
         features=each(
-            lambda feature: feature_transform(
-                _with_length(feature, length), specs.branches[feature.branch.name]
-            ),
+            lambda feature: value_scaling(feature, specs.branches[feature.branch.name]),
             features,
         ),
         length=length,
@@ -87,9 +85,7 @@ def _ragged(
 ) -> RaggedTransform:
     return RaggedTransform(
         features=each(
-            lambda feature: feature_transform(
-                _with_length(feature, 1), specs.branches[feature.branch.name]
-            ),
+            lambda feature: value_scaling(feature, specs.branches[feature.branch.name]),
             features,
         ),
         dtype=wanted.dtype,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,8 @@ from hepdata_adapters.common.files.objects import (
     rows_of_objects,
 )
 from hepdata_adapters.common.transform.output import Line
-from hepdata_adapters.common.transform.scaling import (
-    NOT_FINITE,
-    FeatureTransform,
-    Flags,
-    Refusal,
-)
+from hepdata_adapters.common.transform.scaling import NOT_FINITE, Flags, Refusal, ValueScaling
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 
 Dtype = Literal["float32", "float64", "int64"]
 
@@ -39,18 +35,20 @@ class ObjectFeatures(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    features: tuple[FeatureTransform, ...] = Field(min_length=1)
+    features: tuple[ValueScaling, ...] = Field(min_length=1)
     dtype: Dtype = "float32"
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _without_layout(cls, features: Any) -> Any:
+        return [_scaling(given) for given in features] if _is_list(features) else features
 
     @field_validator("features")
     @classmethod
-    def _of_objects(cls, features: tuple[FeatureTransform, ...]) -> tuple[FeatureTransform, ...]:
+    def _once(cls, features: tuple[ValueScaling, ...]) -> tuple[ValueScaling, ...]:
         names = [feature.branch for feature in features]
         if len(set(names)) != len(names):
             raise ValueError("a branch stands twice among the features")
-        for feature in features:
-            if feature.kind != "jagged" or feature.indicator:
-                raise ValueError(f"{feature.branch}: objects have jagged features, no indicators")
         return features
 
     @model_validator(mode="after")
@@ -134,13 +132,13 @@ class ObjectFeatures(BaseModel):
             for row in np.unique(rows[flags])
         ]
 
-    def _refusals(self, feature: FeatureTransform, columns: Mapping[str, Column]) -> list[Refusal]:
+    def _refusals(self, feature: ValueScaling, columns: Mapping[str, Column]) -> list[Refusal]:
         content = jagged(columns, feature.branch).content
         if self.dtype == "float32":
             return feature.refusals(content)
         return [Refusal("missing", NOT_FINITE, self._encoded(feature, content).refused)]
 
-    def _encoded(self, feature: FeatureTransform, content: Array) -> _Encoded:
+    def _encoded(self, feature: ValueScaling, content: Array) -> _Encoded:
         if self.dtype == "float32":
             return _Encoded(*feature.encode(content))
         values = content.astype(self.dtype)
@@ -152,8 +150,26 @@ class ObjectFeatures(BaseModel):
             values[filled] = feature.missing
         return _Encoded(values, filled, none, none)
 
-    def _decoded(self, feature: FeatureTransform, values: Array) -> Array:
+    def _decoded(self, feature: ValueScaling, values: Array) -> Array:
         return feature.decode(values) if self.dtype == "float32" else values.astype(self.dtype)
+
+
+def _is_list(features: Any) -> bool:
+    return isinstance(features, list | tuple)
+
+
+def _scaling(given: Any) -> Any:
+    """The scaling of a feature of the vector, and of a feature as older archives hold it."""
+    if isinstance(given, FeatureTransform):
+        given = {**given.model_dump(), "function": given.function}
+    if not isinstance(given, Mapping):
+        return given
+    if given.get("kind", "jagged") != "jagged" or given.get("indicator", False):
+        raise ValueError(f"{given.get('branch')}: objects have jagged features, no indicators")
+    return {name: value for name, value in given.items() if name not in _LAYOUT}
+
+
+_LAYOUT = FeatureTransform.model_fields.keys() - ValueScaling.model_fields.keys()
 
 
 class _Encoded(NamedTuple):

@@ -28,9 +28,9 @@ from hepdata_adapters.common.core.ledger import LedgerKind
 from hepdata_adapters.common.files.preparation import READ, REMOVED, Preparation, RawBranch
 from hepdata_adapters.common.transform.image import ImageTransform
 from hepdata_adapters.common.transform.ragged import RaggedTransform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 
 VECTOR = ("x", "mask", "lengths")
 InputTransform = Annotated[

@@ -13,9 +13,9 @@ from hepdata_adapters.common.transform.output import Line, Output, line_counts
 class RaggedTransform(ObjectFeatures):
     """Jagged columns to "", a `Jagged` whose content is ``(m, f)`` of ``dtype``.
 
-    >>> from hepdata_adapters.common.transform.scaling import FeatureTransform
-    >>> transform = RaggedTransform(features=(FeatureTransform(
-    ...     branch="pt", kind="jagged", dtype="float32", width=1, factor=0.5),))
+    >>> from hepdata_adapters.common.transform.scaling import ValueScaling
+    >>> transform = RaggedTransform(features=(ValueScaling(
+    ...     branch="pt", dtype="float32", factor=0.5),))
     >>> out = transform({"pt": Jagged.from_lists([[30.0], [], [8.0, 6.0]])}).arrays[""]
     >>> out.content.tolist(), out.offsets.tolist()
     ([[15.0], [4.0], [3.0]], [0, 1, 1, 3])

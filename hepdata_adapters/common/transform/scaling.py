@@ -7,23 +7,22 @@ large values lose digits only in the result.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hepdata_adapters.common.config.feature_config import Clip
 from hepdata_adapters.common.core.columns import Array, numeric_dtype
 from hepdata_adapters.common.core.errors import ConfigError, FaultKind
+from hepdata_adapters.common.core.frozen_model import FrozenModel
 from hepdata_adapters.common.transform.scalings import ScalingFunction
 
 LARGEST = float(np.finfo(np.float32).max)
 NOT_FINITE = "holds NaN or infinity"
 TOO_LARGE = "is too large for float32"
 Flags = NDArray[np.bool_]
-# no negative zero: TensorFlow would keep it as the constant 0 of the whole process
-Pad = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(lambda pad: pad + 0.0)]
 
 
 class Encoded(NamedTuple):
@@ -49,41 +48,30 @@ class Refusal(NamedTuple):
     flags: Flags
 
 
-class FeatureTransform(BaseModel):
-    """One branch: its values scaled (see the module), padded to ``width`` columns.
+class ValueScaling(FrozenModel):
+    """How the values of one branch are scaled (see the module).
 
     dtype: of the raw values. function, center, factor: the scaling.
     clip: lowest and highest raw value, either may be None; NaN and infinity are not clipped.
     missing: the raw value that replaces NaN, ±infinity and what the function is not defined for
     (the entry's mask is then false); it is not clipped. ``None`` makes them an error.
-    indicator: ``width`` more columns after those of the values, 1 where a value was replaced.
-    overflow: what an event with more than ``width`` values gets (jagged branches only).
-    pad: what stands in padded columns of the values, scaled; those of the indicator hold 0.
 
-    >>> feature = FeatureTransform(
-    ...     branch="MET", kind="flat", dtype="float32", width=1, function={"kind": "log"},
-    ...     clip=(1, None), missing=1)
-    >>> feature.encode(np.array([0.5, np.nan])).values.tolist()
+    >>> scaling = ValueScaling(
+    ...     branch="MET", dtype="float32", function={"kind": "log"}, clip=(1, None), missing=1)
+    >>> scaling.encode(np.array([0.5, np.nan])).values.tolist()
     [0.0, 0.0]
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     branch: str
-    kind: Literal["flat", "array", "jagged"]
     dtype: Annotated[str, AfterValidator(numeric_dtype)]
-    width: int = Field(ge=1)
     function: ScalingFunction | None = None
     center: float = Field(default=0.0, allow_inf_nan=False)
     factor: float = Field(default=1.0, allow_inf_nan=False)
     clip: Clip | None = None
     missing: float | None = Field(default=None, allow_inf_nan=False)
-    indicator: bool = False
-    overflow: Literal["truncate", "error"] = "truncate"
-    pad: Pad = 0.0
 
     @model_validator(mode="after")
-    def _fill_fits(self) -> FeatureTransform:
+    def _fill_fits(self) -> Self:
         if self.missing is not None and not abs(self.fill) <= LARGEST:
             raise ValueError(
                 f"{self.branch}: the fill value {self.missing:g} is too large"
@@ -129,19 +117,6 @@ class FeatureTransform(BaseModel):
     @property
     def invertible(self) -> bool:
         return self.factor != 0 and (self.function is None or self.function.invertible)
-
-    @property
-    def columns(self) -> int:
-        """Columns of ``x`` that this branch fills, with those of its indicator."""
-        return 2 * self.width if self.indicator else self.width
-
-    @property
-    def column_names(self) -> list[str]:
-        """Names of these columns: ``NAME`` or ``NAME[i]``, then ``NAME_missing``."""
-        names = [self.branch, f"{self.branch}_missing"] if self.indicator else [self.branch]
-        if self.kind == "flat":
-            return names
-        return [f"{name}[{i}]" for name in names for i in range(self.width)]
 
     def encode(self, content: Array) -> Encoded:
         """Raw values, any shape and real dtype, to scaled ones; nothing is raised for a value."""

@@ -19,11 +19,12 @@ from hepdata_adapters.common.config.problems import FeatureError, each
 from hepdata_adapters.common.events.layout import ResolvedFeature
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.statistics import BranchStatistics
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling import ValueScaling
 from hepdata_adapters.common.transform.scalings import FITS, Quantile
 from hepdata_adapters.common.transform.scalings.function import Function, Scaled, factor_of
 from hepdata_adapters.common.transform.scalings.registered import user_function
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 
 EXACT_INTEGERS = 2**24
 """All integers up to here are float32 numbers (24 bits of significand)."""
@@ -40,12 +41,26 @@ def build_transform(features: tuple[ResolvedFeature, ...], specs: Specs) -> Vect
 
 
 def feature_transform(feature: ResolvedFeature, stats: BranchStatistics) -> FeatureTransform:
-    """One feature with the statistics of its branch.
+    """One feature of the vector with the statistics of its branch. Raises as `value_scaling`."""
+    kind: Literal["flat", "array", "jagged"] = stats.kind
+    scaling = value_scaling(feature, stats)
+    return FeatureTransform(
+        **{name: getattr(scaling, name) for name in ValueScaling.model_fields},
+        kind=kind,
+        width={"flat": 1, "array": stats.size, "jagged": pad_length(feature, stats)}[kind],
+        indicator=feature.indicator,
+        # events that are left out of training never come here, so a server refuses them
+        overflow="truncate" if feature.overflow == "truncate" else "error",
+        pad=feature.pad,
+    )
+
+
+def value_scaling(feature: ResolvedFeature, stats: BranchStatistics) -> ValueScaling:
+    """The scaling of a feature with the statistics of its branch.
 
     Raises FeatureError where the two do not fit: logarithms of values that have none, a fill
     value outside of the domain, integers that float32 does not tell apart.
     """
-    kind: Literal["flat", "array", "jagged"] = stats.kind
     name = feature.branch.name
     scaled = scaling_of(feature, stats)
     _check_exact(feature, stats)
@@ -54,20 +69,14 @@ def feature_transform(feature: ResolvedFeature, stats: BranchStatistics) -> Feat
         # what lies beyond the training values is clipped, and so counted
         clip = (scaled.function.knots[0], scaled.function.knots[-1])
     try:
-        return FeatureTransform(
+        return ValueScaling(
             branch=name,
-            kind=kind,
             dtype=feature.branch.dtype,
-            width={"flat": 1, "array": stats.size, "jagged": pad_length(feature, stats)}[kind],
             function=scaled.function,
             center=scaled.center,
             factor=scaled.factor,
             clip=clip,
             missing=missing_value(feature, stats),
-            indicator=feature.indicator,
-            # events that are left out of training never come here, so a server refuses them
-            overflow="truncate" if feature.overflow == "truncate" else "error",
-            pad=feature.pad,
         )
     except ValidationError as error:
         reasons = "; ".join(found["msg"] for found in error.errors())

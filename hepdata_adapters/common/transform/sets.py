@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from hepdata_adapters.common.core.faults import Fault, refuse
 from hepdata_adapters.common.files.objects import jagged
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
 from hepdata_adapters.common.transform.output import Line, Output, line_counts
-from hepdata_adapters.common.transform.scaling import Pad
 from hepdata_adapters.common.transform.vector import TOO_LONG
+from hepdata_adapters.common.transform.vector_feature import Pad
 
 
 class SetTransform(ObjectFeatures):
@@ -34,9 +34,9 @@ class SetTransform(ObjectFeatures):
     pad: stands where there is no object.
 
     >>> from hepdata_adapters.common.core.columns import Jagged
-    >>> from hepdata_adapters.common.transform.scaling import FeatureTransform
-    >>> transform = SetTransform(length=2, features=(FeatureTransform(
-    ...     branch="pt", kind="jagged", dtype="float32", width=2, factor=0.5),))
+    >>> from hepdata_adapters.common.transform.scaling import ValueScaling
+    >>> transform = SetTransform(length=2, features=(ValueScaling(
+    ...     branch="pt", dtype="float32", factor=0.5),))
     >>> out = transform({"pt": Jagged.from_lists([[30.0], [8.0, 6.0, 4.0]])})
     >>> out.arrays[""].tolist()
     [[[15.0], [0.0]], [[4.0], [3.0]]]
@@ -51,11 +51,19 @@ class SetTransform(ObjectFeatures):
     overflow: Literal["truncate", "error"] = "truncate"
     pad: Pad = 0.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_width(cls, given: Any) -> Any:
+        """Features of a vector, and those of older archives, have a width of their own."""
+        features = given.get("features", ()) if isinstance(given, Mapping) else ()
+        for one in features if isinstance(features, list | tuple) else ():
+            own = one if isinstance(one, Mapping) else getattr(one, "__dict__", {})
+            if own.get("width", given.get("length")) != given.get("length"):
+                raise ValueError(f"{own.get('branch')}: its width is not the length of the set")
+        return given
+
     @model_validator(mode="after")
     def _fits(self) -> SetTransform:
-        for feature in self.features:
-            if feature.width != self.length:
-                raise ValueError(f"{feature.branch}: its width is not the length of the set")
         if self.dtype == "int64" and not (self.pad.is_integer() and abs(self.pad) < 2**63):
             raise ValueError(f"pad {self.pad:g} is no int64")
         return self

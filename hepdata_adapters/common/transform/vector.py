@@ -26,7 +26,7 @@ from hepdata_adapters.common.core.columns import (
 from hepdata_adapters.common.core.errors import ConfigError, FaultKind
 from hepdata_adapters.common.core.faults import Fault, refuse
 from hepdata_adapters.common.core.ledger import LedgerKind
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 
 __all__ = ["FeatureTransform", "VectorTransform", "Vectors"]
 

@@ -1,4 +1,4 @@
-"""The scaling of values in plain TensorFlow ops, what `FeatureTransform.encode` does.
+"""The scaling of values in plain TensorFlow ops, what `ValueScaling.encode` does.
 
 TensorFlow takes numbers below 2.2e-308 (of float64) for zero.
 """
@@ -12,21 +12,21 @@ import tensorflow as tf
 import tensorflow.experimental.numpy as tnp
 
 from hepdata_adapters.common.expressions.functions import Mathematics
-from hepdata_adapters.common.transform.scaling import LARGEST, FeatureTransform
+from hepdata_adapters.common.transform.scaling import LARGEST, ValueScaling
 from hepdata_adapters.common.transform.scalings.function import ScalingBackend
 from hepdata_adapters.tf.transform.expressions import TfMathematics
 
 
 def encode(
-    raw: tf.Tensor, features: Sequence[FeatureTransform]
+    raw: tf.Tensor, features: Sequence[ValueScaling]
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """``raw`` ``(..., c)`` float64 of c features → values float32, real bool, refused bool.
 
     real: neither NaN nor infinite, and in the domain of the function. What stands for a refused
     value means nothing.
 
-    >>> met = FeatureTransform(
-    ...     branch="MET", kind="flat", dtype="float32", width=1, factor=0.5, missing=3)
+    >>> met = ValueScaling(
+    ...     branch="MET", dtype="float32", factor=0.5, missing=3)
     >>> raw = tf.constant([[10.0], [float("nan")]], tf.float64)
     >>> [part.numpy().tolist() for part in encode(raw, [met])]
     [[[5.0], [1.5]], [[True], [False]], [[False], [False]]]
@@ -36,9 +36,7 @@ def encode(
     return values, real, refused
 
 
-def encode_column(
-    raw: tf.Tensor, feature: FeatureTransform
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def encode_column(raw: tf.Tensor, feature: ValueScaling) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """`encode` for float64 values of one feature, of any shape."""
     real = tf.math.is_finite(raw)
     values = raw

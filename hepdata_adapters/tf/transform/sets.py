@@ -21,9 +21,9 @@ def padded_set(
     Raises BranchError for a branch that is not padded and, when it runs,
     ``tf.errors.InvalidArgumentError`` for values that a policy forbids.
 
-    >>> from hepdata_adapters.common.transform.scaling import FeatureTransform
-    >>> transform = SetTransform(length=2, features=(FeatureTransform(
-    ...     branch="pt", kind="jagged", dtype="float32", width=2, factor=0.5),))
+    >>> from hepdata_adapters.common.transform.scaling import ValueScaling
+    >>> transform = SetTransform(length=2, features=(ValueScaling(
+    ...     branch="pt", dtype="float32", factor=0.5),))
     >>> pt = Padded(tf.constant([[8.0, 6.0, 4.0], [30.0, 0.0, 0.0]]), tf.constant([3, 1], tf.int64))
     >>> arrays = padded_set({"pt": pt}, transform)
     >>> arrays[""].numpy().tolist(), arrays["_mask"].numpy().tolist()

@@ -6,13 +6,9 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from hepdata_adapters.common.transform.scaling import (
-    NOT_FINITE,
-    TOO_LARGE,
-    FeatureTransform,
-    undefined_by,
-)
+from hepdata_adapters.common.transform.scaling import NOT_FINITE, TOO_LARGE, undefined_by
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.tf.transform.expressions import Padded
 from hepdata_adapters.tf.transform.objects import because, refuse_events
 from hepdata_adapters.tf.transform.scaling import encode_column

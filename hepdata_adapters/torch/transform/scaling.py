@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.expressions.functions import Mathematics
-from hepdata_adapters.common.transform.scaling import LARGEST, FeatureTransform
+from hepdata_adapters.common.transform.scaling import LARGEST, ValueScaling
 from hepdata_adapters.common.transform.scalings.function import Function, ScalingBackend
 from hepdata_adapters.torch.transform.elementary import TorchMathematics
 from hepdata_adapters.torch.transform.search import last_not_above
 
 
 class Encoding(nn.Module):
-    """Raw values to scaled ones, what `FeatureTransform.encode` does; one feature a column.
+    """Raw values to scaled ones, what `ValueScaling.encode` does; one feature a column.
 
-    >>> encoding = Encoding([FeatureTransform(
-    ...     branch="MET", kind="flat", dtype="float32", width=1, factor=0.5, missing=3)])
+    >>> encoding = Encoding([ValueScaling(
+    ...     branch="MET", dtype="float32", factor=0.5, missing=3)])
     >>> scaled, real, refused = encoding(torch.tensor([[10.0], [torch.nan]]).double())
     >>> scaled.tolist(), real.tolist(), refused.tolist()
     ([[5.0], [1.5]], [[True], [False]], [[False], [False]])
@@ -38,7 +38,7 @@ class Encoding(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, features: Sequence[FeatureTransform]) -> None:
+    def __init__(self, features: Sequence[ValueScaling]) -> None:
         super().__init__()
         parameters = {
             "center": [feature.center for feature in features],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hepdata_adapters.common.core.errors import ConfigError
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.scaling import ValueScaling
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.torch.transform.expressions import Padded
 from hepdata_adapters.torch.transform.objects import fitted, members, none_of
@@ -18,8 +18,8 @@ from hepdata_adapters.torch.transform.scaling import Encoding
 class SetModule(nn.Module):
     """Prepared columns to the set that the `SetTransform` gives.
 
-    >>> module = SetModule(SetTransform(length=2, features=(FeatureTransform(
-    ...     branch="pt", kind="jagged", dtype="float32", width=2, factor=0.5),)))
+    >>> module = SetModule(SetTransform(length=2, features=(ValueScaling(
+    ...     branch="pt", dtype="float32", factor=0.5),)))
     >>> pt = Padded(torch.tensor([[8.0, 6.0, 4.0], [30.0, 0.0, 0.0]]), torch.tensor([3, 1]))
     >>> arrays, valid = module({"pt": pt})
     >>> arrays[""].tolist(), arrays["_mask"].tolist()
@@ -67,7 +67,7 @@ class _Raw(nn.Module):
 
     fill: Tensor
 
-    def __init__(self, features: Sequence[FeatureTransform]) -> None:
+    def __init__(self, features: Sequence[ValueScaling]) -> None:
         super().__init__()
         # NaN stays where nothing may replace it
         fill = [torch.nan if f.missing is None else f.missing for f in features]

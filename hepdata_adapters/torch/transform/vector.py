@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from hepdata_adapters.common.core.errors import BranchError
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.torch.transform.expressions import Padded
 from hepdata_adapters.torch.transform.objects import fitted, none_of, padded, stacked
 from hepdata_adapters.torch.transform.scaling import Encoding

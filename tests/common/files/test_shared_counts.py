@@ -20,8 +20,8 @@ from hepdata_adapters.common.files.manifest import build_manifest
 from hepdata_adapters.common.inference.padded_inputs import dense_inputs
 from hepdata_adapters.common.inference.raw_events import columns_from_events
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.torch.transform.event_transform import EventTransform
 from hepdata_serving.answers import Score, answer_batch
 from tests.conftest import EXAMPLES

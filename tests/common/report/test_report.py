@@ -30,7 +30,7 @@ from hepdata_adapters.common.specs.statistics import summarize
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream.epoch import EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from tests.conftest import EXAMPLES
 from tests.helpers.samples import write_events
 

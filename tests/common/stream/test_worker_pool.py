@@ -202,10 +202,11 @@ def test_a_batch_that_is_too_large_for_the_slots(dataset):
 SCRIPT = """
 import sys
 from hepdata_adapters.common.stream.prepare import prepare
-from hepdata_adapters.common.stream.worker_pool import BatchWorkers, EpochOptions
+from hepdata_adapters.common.stream.epoch import EpochOptions
+from hepdata_adapters.common.stream.worker_pool import BatchWorkers
 dataset = prepare(sys.argv[1], {"features": ["MET"]}, progress=False)
 pool = BatchWorkers(dataset, None, batch_size=10, workers=2)
-batches = pool.batches(Pass(10, shuffle=True, seed=0, epoch=0))
+batches = pool.batches(EpochOptions(10, shuffle=True, seed=0).epoch())
 next(batches)
 print(*pool.pids, flush=True)
 sys.stdin.read()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hepdata_adapters.common.core.columns import Columns, Jagged
 from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.transform.ragged import RaggedTransform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.tf.data.ragged import to_ragged
 from hepdata_adapters.torch.data.ragged import cu_seqlens, to_nested
 

@@ -18,11 +18,11 @@ from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.events.layout import ResolvedFeature
 from hepdata_adapters.common.files.schema import Branch
 from hepdata_adapters.common.specs.statistics import summarize
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.scaling_parameters import feature_transform, notes
 from hepdata_adapters.common.transform.scalings import Quantile, Registered
 from hepdata_adapters.common.transform.scalings.registered import scaling_function
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from tests.helpers.scaling_functions import square_root
 
 
@@ -264,7 +264,7 @@ def test_a_transform_of_an_unknown_function_says_what_to_import():
         function=Registered(name="test_cube_root"),
     ).model_dump_json()
     program = (
-        "import sys; from hepdata_adapters.common.transform.scaling import FeatureTransform\n"
+        "import sys; from hepdata_adapters.common.transform.vector_feature import FeatureTransform\n"
         "FeatureTransform.model_validate_json(sys.argv[1])"
     )
     done = subprocess.run(

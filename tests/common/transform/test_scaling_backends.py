@@ -16,9 +16,9 @@ from hepdata_adapters.common.core.columns import Column, Jagged
 from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.inference.padded_inputs import dense_inputs
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.scalings import Asinh, Log1p, Quantile
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.tf.transform.event_transform import EventTransform as EventLayer
 from hepdata_adapters.tf.transform.scaling import encode
 from hepdata_adapters.torch.transform.event_transform import EventTransform as EventModule

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from hepdata_adapters.common.core.columns import Columns, Jagged, take_all
 from hepdata_adapters.common.core.errors import BranchError, ConfigError, InvalidValueError
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.scalings import Log
 from hepdata_adapters.common.transform.sets import SetTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.tf.transform.expressions import Padded as TfPadded
 from hepdata_adapters.tf.transform.sets import padded_set
 from hepdata_adapters.torch.transform.expressions import Padded

@@ -18,8 +18,8 @@ from hepdata_adapters.common.core.errors import ConfigError, DataError, EventErr
 from hepdata_adapters.common.inference.input_files import raw_events, scan_inputs
 from hepdata_adapters.common.inference.raw_events import events_from_columns
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_serving.errors import ServerError
 from hepdata_serving.predict import predict_remote
 from hepdata_serving.tfserving import client

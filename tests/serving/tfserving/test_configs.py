@@ -21,8 +21,8 @@ from google.protobuf import wrappers_pb2 as wrappers
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from hepdata_adapters.common.transform.pipeline import Transform
-from hepdata_adapters.common.transform.scaling import FeatureTransform
 from hepdata_adapters.common.transform.vector import VectorTransform
+from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_serving.tfserving.readme import rest_row
 from hepdata_serving.tfserving.saved_model import Signatures, load_signatures
 from tests.helpers.tfserving import TRANSFORM, exported_models, inputs_of
