@@ -98,12 +98,11 @@ class UnitEvents:
 
     @cached_property
     def codes(self) -> NDArray[np.int64]:
-        """What each event counts for, ``(n,)``, see `member_codes`; raises its errors."""
+        """What each entry of the unit counts for, ``(stop - start,)``, see `member_codes`."""
         unit = self.unit
-        codes = member_codes(
+        return member_codes(
             self.config.split, self.layout, unit.file, unit.start, unit.stop, unit.columns
         )
-        return codes if self.index is None else codes[self.index]
 
     @cached_property
     def labels(self) -> NDArray[Any]:
@@ -122,19 +121,15 @@ class UnitEvents:
 
     def of(self, split: SplitName | None) -> UnitEvents:
         """Those that are selected and belong to a split, or to any."""
-        codes = self.codes
+        codes = self.codes if self.index is None else self.codes[self.index]
         inside = codes >= 0 if split is None else codes == SPLITS.index(split)
         return self.taken(np.flatnonzero(inside))
 
-    def taken(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> UnitEvents:
+    def taken(self, which: NDArray[np.int64] | slice) -> UnitEvents:
         """Some of the events, in that order, with all that is known of them."""
-        made = replace(self, index=_part(self.rows, which))
-        for name in ("codes", "labels", "weights"):
-            if name in vars(self):
-                vars(made)[name] = _part(vars(self)[name], which)
+        made = replace(self, index=self.rows[which])
+        known, new = vars(self), vars(made)  # where a cached_property is kept
+        if "codes" in known:
+            new["codes"] = known["codes"]
+        new |= {name: known[name][which] for name in ("labels", "weights") if name in known}
         return made
-
-
-def _part(values: NDArray[Any], which: NDArray[Any] | slice) -> NDArray[Any]:
-    part: NDArray[Any] = values[which]
-    return part.copy() if isinstance(which, slice) else part  # a view keeps the whole alive

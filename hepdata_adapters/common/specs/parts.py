@@ -210,7 +210,7 @@ def _summary(part: Part, unit: Unit, chosen: bool, drawn: Drawn | None) -> Summa
     counted = Summary(
         counts=(tuple(int((codes == code).sum()) for code in [*range(len(SPLITS)), *left_out]),),
         refused=tuple(refused_events(layout, codes, columns)),
-        census=census_of(names, sample, columns, selected.rows, selected.codes),
+        census=census_of(names, sample, columns, selected.rows, codes[selected.rows]),
         identities=identities_of(
             part.identity, columns, selected.rows, codes, part.limit,
             layout.columns if chosen else (),
@@ -219,7 +219,7 @@ def _summary(part: Part, unit: Unit, chosen: bool, drawn: Drawn | None) -> Summa
     if not chosen:
         return counted
     if drawn is not None and layout.task in ("binary", "multiclass"):
-        of_train = names[selected.codes == SPLITS.index("train")]
+        of_train = names[codes[selected.rows] == SPLITS.index("train")]
         for name in np.unique(of_train).tolist():
             drawn.add(name, columns, trained.rows[of_train == name])
     return counted.model_copy(

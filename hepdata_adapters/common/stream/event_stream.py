@@ -205,12 +205,7 @@ class EventStream:
     def _part(self, part: UnitRange) -> tuple[Columns, Columns]:
         """The targets and the feature columns of a unit range."""
         dataset = self.dataset
-        events = self._events(part.file, part.unit)
-        if part.label is not None and dataset.layout.task:
-            events = events.taken(events.labels == part.label)
-            if dataset.config.sampling.resample:
-                events = events.taken(self._draws(events))
-        events = events.taken(slice(part.first, part.last))
+        events = self._delivered(self._events(part.file, part.unit), part)
         weight, columns, rows = events.weights, events.unit.columns, events.rows
         if part.label is not None:
             weight = self._sampled_weight(weight, part.label)
@@ -234,19 +229,26 @@ class EventStream:
         events = UnitEvents(read, dataset.config, dataset.layout, label_dtype(dataset))
         return events.of(self.split)
 
+    def _delivered(self, events: UnitEvents, part: UnitRange) -> UnitEvents:
+        """The events of a part: of one class, and each as often as it is drawn, if so wanted."""
+        sampling, counts = self.dataset.config.sampling, self.dataset.counts
+        piece = slice(part.first, part.last)
+        if part.label is None:
+            return events.taken(piece)
+        of_class = np.flatnonzero(events.labels == part.label)
+        if not sampling.resample:
+            return events.taken(of_class[piece])
+        events = events.taken(of_class)  # weights of no other class are looked at
+        reference = counts.reference if counts else 1.0
+        weights, entries, file = events.weights, events.entries, events.unit.file
+        copies = copies_of(weights, entries, file, reference, sampling.seed)
+        return events.taken(np.repeat(np.arange(len(copies)), copies)[piece])
+
     def _object_counts(self, columns: Columns, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """What the cuts on objects did to each event, ``(n, 2 groups)``."""
         counts = [np.asarray(columns[name])[rows] for name in self._objects]
         return np.stack(counts, axis=1).astype(np.int32) if counts else np.zeros(
             (len(rows), 0), np.int32)  # fmt: skip
-
-    def _draws(self, events: UnitEvents) -> NDArray[np.int64]:
-        """Which of the events are drawn, each as often as its weight asks for."""
-        counts, seed = self.dataset.counts, self.dataset.config.sampling.seed
-        reference = counts.reference if counts else 1.0
-        weights, entries = events.weights, events.entries
-        copies = copies_of(weights, entries, events.unit.file, reference, seed)
-        return np.repeat(np.arange(len(copies)), copies)
 
     def _sampled_weight(self, weight: NDArray[np.float64], label: int) -> NDArray[np.float64]:
         """The weight of training events whose composition is changed; the sign is kept."""
