@@ -22,12 +22,11 @@ from hepdata_adapters.common.core.errors import ConfigError, DataError
 from hepdata_adapters.common.core.hashing import digest, hash_integers, key
 from hepdata_adapters.common.core.writing import write_whole
 from hepdata_adapters.common.events.layout import Layout
-from hepdata_adapters.common.events.selection import deciding_branches, member_codes
-from hepdata_adapters.common.events.targets import labels_of, weights_of
+from hepdata_adapters.common.events.selection import deciding_branches
+from hepdata_adapters.common.events.targets import target_branches
+from hepdata_adapters.common.events.unit_events import UnitEvents, read_units
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest
 from hepdata_adapters.common.files.source import Source
-
-_WHOLE = np.dtype(np.int64)
 
 
 class ClassCount(BaseModel):
@@ -62,18 +61,6 @@ class Counts(BaseModel):
     def of(self, number: int) -> list[ClassCount]:
         """The counts of a class in the files that have it."""
         return [file[number] for file in self.files if number in file]
-
-
-class Rows(BaseModel):
-    """Training events of a unit: row, class and weight of each."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-
-    unit: int
-    start: int
-    rows: NDArray[np.int64]
-    label: NDArray[np.int64]
-    weight: NDArray[np.float64]
 
 
 def copies_of(
@@ -118,7 +105,7 @@ def cached_counts(
 
 def count(config: DatasetConfig, manifest: Manifest, layout: Layout, wanted: str) -> Counts:
     """Read labels and weights of the training events and count them."""
-    files = [_classes(config, manifest, layout, file) for file in manifest.files]
+    files = [_classes(config, layout, file) for file in manifest.files]
     everything = [found for file in files for found in file.values()]
     events = sum(sum(found.events) for found in everything)
     absolute = sum(found.absolute for found in everything)
@@ -127,21 +114,20 @@ def count(config: DatasetConfig, manifest: Manifest, layout: Layout, wanted: str
     reference = absolute / events
     if config.sampling.resample:
         for number, file in enumerate(manifest.files):
-            files[number] = _with_copies(config, manifest, layout, file, files[number], reference)
+            files[number] = _with_copies(config, layout, file, files[number], reference)
     return Counts(hash=wanted, reference=reference, files=tuple(files))
 
 
-def _classes(
-    config: DatasetConfig, manifest: Manifest, layout: Layout, file: FileInfo
-) -> dict[int, ClassCount]:
+def _classes(config: DatasetConfig, layout: Layout, file: FileInfo) -> dict[int, ClassCount]:
     units = len(file.units) - 1
     events: dict[int, NDArray[np.int64]] = {}
     total: dict[int, float] = {}
     absolute: dict[int, float] = {}
-    for found in training_rows(config, layout, file):
-        for number in np.unique(found.label).tolist():
-            weight = found.weight[found.label == number]
-            events.setdefault(number, np.zeros(units, np.int64))[found.unit] = len(weight)
+    for unit, found in _training_events(config, layout, file):
+        labels, weights = found.labels, found.weights
+        for number in np.unique(labels).tolist():
+            weight = weights[labels == number]
+            events.setdefault(number, np.zeros(units, np.int64))[unit] = len(weight)
             total[number] = total.get(number, 0.0) + float(weight.sum())
             absolute[number] = absolute.get(number, 0.0) + float(np.abs(weight).sum())
     return {
@@ -154,40 +140,28 @@ def _classes(
 
 def _with_copies(
     config: DatasetConfig,
-    manifest: Manifest,
     layout: Layout,
     file: FileInfo,
     classes: dict[int, ClassCount],
     reference: float,
 ) -> dict[int, ClassCount]:
     copies = {number: np.zeros(len(file.units) - 1, np.int64) for number in classes}
-    for found in training_rows(config, layout, file):
-        drawn = copies_of(
-            found.weight, found.rows + found.start, file, reference, config.sampling.seed
-        )
-        for number in np.unique(found.label).tolist():
-            copies[number][found.unit] = drawn[found.label == number].sum()
+    for unit, found in _training_events(config, layout, file):
+        labels = found.labels
+        drawn = copies_of(found.weights, found.entries, file, reference, config.sampling.seed)
+        for number in np.unique(labels).tolist():
+            copies[number][unit] = drawn[labels == number].sum()
     return {
         number: known.model_copy(update={"copies": tuple(copies[number].tolist())})
         for number, known in classes.items()
     }
 
 
-def training_rows(config: DatasetConfig, layout: Layout, file: FileInfo) -> Iterator[Rows]:
-    """The training events of each unit of a file."""
+def _training_events(
+    config: DatasetConfig, layout: Layout, file: FileInfo
+) -> Iterator[tuple[int, UnitEvents]]:
+    """The number of each unit of a file, and its training events."""
     sample = config.samples[file.sample]
-    own = [name for name in (sample.label, sample.weight.branch) if isinstance(name, str)]
-    assert layout.task is not None  # noqa: S101 (checked by `cached_counts`)
-    with Source([*dict.fromkeys([*own, *deciding_branches(layout, file.sample)])]) as source:
-        for unit in range(len(file.units) - 1):
-            start, stop = int(file.units[unit]), int(file.units[unit + 1])
-            columns = source.read(file, start, stop)
-            codes = member_codes(config.split, layout, file, start, stop, columns)
-            rows = np.flatnonzero(codes == 0)
-            yield Rows(
-                unit=unit,
-                start=start,
-                rows=rows,
-                label=labels_of(sample, layout.task, file, columns, rows, start, _WHOLE),
-                weight=weights_of(sample, file, columns, rows, start),
-            )
+    with Source([*target_branches(sample), *deciding_branches(layout, file.sample)]) as source:
+        for number, unit in enumerate(read_units(source, file)):
+            yield number, UnitEvents(unit, config, layout).of("train")

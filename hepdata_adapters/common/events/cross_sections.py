@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-import numpy as np
-
 from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample, Weight
 from hepdata_adapters.common.core.cache import Cache
 from hepdata_adapters.common.core.errors import DataError
 from hepdata_adapters.common.core.hashing import digest
 from hepdata_adapters.common.core.writing import write_whole
-from hepdata_adapters.common.events.targets import weights_of
+from hepdata_adapters.common.events.layout import Layout
+from hepdata_adapters.common.events.unit_events import UnitEvents, read_units
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest
 from hepdata_adapters.common.files.source import Source
 
 
 def scaled_to_cross_sections(
-    config: DatasetConfig, manifest: Manifest, cache: Cache
+    config: DatasetConfig, manifest: Manifest, layout: Layout, cache: Cache
 ) -> DatasetConfig:
     """The config with constants in place of cross sections and luminosities.
 
@@ -26,18 +25,24 @@ def scaled_to_cross_sections(
     the sum over all events of its files, of every split. Sums are kept in ``cache``.
     Raises DataError where a sum is not above zero.
     """
-    samples = tuple(
-        _normalised(sample, [f for f in manifest.files if f.sample == number], cache)
-        if sample.weight.cross_section is not None
-        else sample
-        for number, sample in enumerate(config.samples)
+    plain = tuple(
+        sample.model_copy(update={"weight": Weight(branch=sample.weight.branch)})
+        for sample in config.samples
     )
-    return config.model_copy(update={"samples": samples})
+    unscaled = config.model_copy(update={"samples": plain})
+    samples = []
+    for number, sample in enumerate(config.samples):
+        scaled = sample
+        if sample.weight.cross_section is not None:
+            files = [file for file in manifest.files if file.sample == number]
+            total = _cached_sum(unscaled, layout, files, sample.weight.branch, cache)
+            scaled = _normalised(sample, total)
+        samples.append(scaled)
+    return config.model_copy(update={"samples": tuple(samples)})
 
 
-def _normalised(sample: Sample, files: list[FileInfo], cache: Cache) -> Sample:
+def _normalised(sample: Sample, total: float) -> Sample:
     weight = sample.weight
-    total = _cached_sum(sample, files, cache)
     if not total > 0:
         raise DataError(
             f"the weights of sample {sample.name!r} add up to {total:g}: "
@@ -49,8 +54,9 @@ def _normalised(sample: Sample, files: list[FileInfo], cache: Cache) -> Sample:
     return sample.model_copy(update={"weight": Weight(branch=weight.branch, constant=constant)})
 
 
-def _cached_sum(sample: Sample, files: list[FileInfo], cache: Cache) -> float:
-    branch = sample.weight.branch
+def _cached_sum(
+    unscaled: DatasetConfig, layout: Layout, files: list[FileInfo], branch: str | None, cache: Cache
+) -> float:
     if branch is None:
         return float(sum(file.entries for file in files))
     identity = digest([branch, Manifest(tuple(files)).here])
@@ -58,16 +64,14 @@ def _cached_sum(sample: Sample, files: list[FileInfo], cache: Cache) -> float:
     # the cache is ours: a file that is damaged is made anew
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return float(json.loads(cache.path(name).read_bytes())[identity])
-    total = sum(_sum_of(sample, file) for file in files)
+    total = sum(_sum_of(unscaled, layout, file, branch) for file in files)
     cache.keep(name, lambda path: write_whole(path, json.dumps({identity: total})))
     return total
 
 
-def _sum_of(sample: Sample, file: FileInfo) -> float:
-    plain = sample.model_copy(update={"weight": Weight(branch=sample.weight.branch)})
+def _sum_of(unscaled: DatasetConfig, layout: Layout, file: FileInfo, branch: str) -> float:
     total = 0.0
-    with Source([plain.weight.branch or ""]) as source:
-        for start, stop in zip(file.units[:-1].tolist(), file.units[1:].tolist(), strict=True):
-            columns = source.read(file, start, stop)
-            total += float(weights_of(plain, file, columns, np.arange(stop - start), start).sum())
+    with Source([branch]) as source:
+        for unit in read_units(source, file):
+            total += float(UnitEvents(unit, unscaled, layout).weights.sum())
     return total

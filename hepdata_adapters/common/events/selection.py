@@ -38,7 +38,14 @@ def member_codes(
     policy of a feature leaves out (see `Layout.drops`).
     """
     codes = split_codes(split, layout.identity, file, start, stop, columns)
-    selection = layout.selections[file.sample]
+    return selected(codes, layout, file.sample, columns)
+
+
+def selected(
+    codes: NDArray[np.int64], layout: Layout, sample: int, columns: Mapping[str, Column]
+) -> NDArray[np.int64]:
+    """The codes of events of a sample, ``(n,)``, with those that do not count as below 0."""
+    selection = layout.selections[sample]
     if selection is not None:
         codes = np.where(selection.selects(columns), codes, NOT_SELECTED)
     for number, drop in enumerate(layout.drops):

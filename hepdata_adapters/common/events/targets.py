@@ -14,6 +14,16 @@ from hepdata_adapters.common.core.errors import DataError, InvalidValueError
 from hepdata_adapters.common.files.manifest import FileInfo
 
 
+def target_branches(sample: Sample) -> list[str]:
+    """The branches of label and weight, where they are branches."""
+    return [name for name in (sample.label, sample.weight.branch) if isinstance(name, str)]
+
+
+def one_each(column: Column) -> NDArray[Any]:
+    """The values of a column that has one an event, ``(n,)``."""
+    return column.content if isinstance(column, Jagged) else column
+
+
 def labels_of(
     sample: Sample,
     task: Task,
@@ -59,7 +69,7 @@ def weights_of(
 
 
 def _flat(column: Column) -> NDArray[Any]:
-    values = column.content if isinstance(column, Jagged) else column
+    values = one_each(column)
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
 
 

@@ -23,7 +23,7 @@ from hepdata_adapters.common.core.columns import (
     offsets_from_lengths,
 )
 from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
-from hepdata_adapters.common.core.faults import Fault
+from hepdata_adapters.common.core.faults import Fault, refuse
 from hepdata_adapters.common.core.frozen_model import FrozenModel
 from hepdata_adapters.common.expressions import Expression, parse
 from hepdata_adapters.common.files.shared_counts import SharedCount
@@ -188,7 +188,7 @@ class Preparation(FrozenModel):
         """
         names = tuple(names)
         for fault in self.count_faults(columns):
-            raise InvalidValueError(fault.reason, branch=fault.branch, row=fault.row)
+            refuse(fault)
         present = dict(columns)
         wanted = self.made_of(names)
         for group in self.groups_of(names):

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.config.dataset_config import Sample
 from hepdata_adapters.common.core.columns import Array, Columns, take_all
 from hepdata_adapters.common.core.errors import InvalidValueError, SchemaError
+from hepdata_adapters.common.core.faults import error_of
 from hepdata_adapters.common.events.identity import identity_branches
+from hepdata_adapters.common.events.unit_events import Unit, read_units
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest, build_manifest
 from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.common.transform.advice import retrained
@@ -26,10 +28,17 @@ class RawEvents:
     luminosityBlock, event where the files have them.
     """
 
-    file: FileInfo
-    start: int
+    unit: Unit
     identity: dict[str, Array]
     columns: Columns
+
+    @property
+    def file(self) -> FileInfo:
+        return self.unit.file
+
+    @property
+    def start(self) -> int:
+        return self.unit.start
 
 
 def scan_inputs(files: Sequence[str], transform: Transform) -> Manifest:
@@ -53,19 +62,19 @@ def raw_events(manifest: Manifest, branches: Sequence[str]) -> Iterator[RawEvent
     identity = identity_branches("auto", manifest)
     with Source([*branches, *identity]) as source:
         for number, file in enumerate(manifest.files):
-            for start, stop in zip(file.units[:-1].tolist(), file.units[1:].tolist(), strict=True):
-                columns = source.read(file, start, stop)
+            for unit in read_units(source, file):
+                columns = unit.columns
                 event: dict[str, Array] = {
-                    "file": np.full(stop - start, number, np.int32),
-                    "file_name": np.full(stop - start, file.url),
-                    "entry": np.arange(start, stop, dtype=np.int64),
+                    "file": np.full(unit.size, number, np.int32),
+                    "file_name": np.full(unit.size, file.url),
+                    "entry": unit.entries,
                 }
                 event |= {
                     name: column
                     for name in identity
                     if isinstance(column := columns[name], np.ndarray)
                 }
-                yield RawEvents(file, start, event, {name: columns[name] for name in branches})
+                yield RawEvents(unit, event, {name: columns[name] for name in branches})
 
 
 def transformed(events: RawEvents, rows: NDArray[np.int64], transform: Transform) -> Transformed:
@@ -73,18 +82,14 @@ def transformed(events: RawEvents, rows: NDArray[np.int64], transform: Transform
 
     A fault names file and entry.
     """
-    file, columns = events.file, take_all(events.columns, rows)
+    columns = take_all(events.columns, rows)
     try:
         columns = transform.prepare(columns)
+        for fault in transform.faults(columns):
+            raise error_of(fault, retrained(fault))
     except InvalidValueError as error:
-        row = error.row or 0
+        file, row = events.file, error.row or 0
         raise error.at(file.url, file.tree, events.start + int(rows[row]) - row) from None
-    for fault in transform.faults(columns):
-        entry = events.start + int(rows[fault.row])
-        raise InvalidValueError(
-            f"{fault.reason}; {retrained(fault)}", kind=fault.kind,
-            file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
-        )  # fmt: skip
     return transform(columns)
 
 

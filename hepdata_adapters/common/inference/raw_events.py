@@ -13,6 +13,7 @@ import numpy as np
 
 from hepdata_adapters.common.core.columns import Column, Columns, Jagged, take_all
 from hepdata_adapters.common.core.errors import EventError, InvalidValueError, nearest
+from hepdata_adapters.common.core.faults import first_reasons
 from hepdata_adapters.common.files.preparation import RawBranch
 from hepdata_adapters.common.transform.pipeline import Transform
 
@@ -54,8 +55,7 @@ def columns_from_events(
 
 def _impossible(columns: Columns, transform: Transform) -> dict[int, str]:
     """The events that break a count which their files keep, by row, with the first reason."""
-    faults = transform.preparation.count_faults(columns)
-    return {fault.row: fault.reason for fault in reversed(faults)}
+    return first_reasons(transform.preparation.count_faults(columns))
 
 
 def _refused(columns: Columns, transform: Transform) -> dict[int, str]:
@@ -71,7 +71,7 @@ def _refused(columns: Columns, transform: Transform) -> dict[int, str]:
             reasons = _refused(take_all(columns, half), transform)
             found |= {int(half[row]): reason for row, reason in reasons.items()}
         return found
-    return {fault.row: fault.reason for fault in reversed(transform.faults(prepared))}
+    return first_reasons(transform.faults(prepared))
 
 
 def events_from_columns(columns: Mapping[str, Column]) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Columns, take_all
-from hepdata_adapters.common.events.selection import deciding_branches, member_codes
-from hepdata_adapters.common.events.split import SPLITS
-from hepdata_adapters.common.events.targets import labels_of, weights_of
+from hepdata_adapters.common.events.selection import deciding_branches
+from hepdata_adapters.common.events.targets import target_branches
+from hepdata_adapters.common.events.unit_events import UnitEvents, read_unit
 from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.common.runs.run_folder import output_names
 from hepdata_adapters.common.stream.dataset import Dataset
@@ -64,27 +64,23 @@ def training_blocks(dataset: Dataset, wanted: list[int]) -> Iterator[Block]:
     layout, config = dataset.layout, dataset.config
     for number, (file, left) in enumerate(zip(dataset.manifest.files, wanted, strict=True)):
         sample = config.samples[file.sample]
-        own = [name for name in (sample.label, sample.weight.branch) if isinstance(name, str)]
         counted = dataset.transform.objects_counted
         used_names = [*dataset.transform.columns, *counted]
-        names = [*used_names, *own, *deciding_branches(layout, file.sample)]
+        deciding = deciding_branches(layout, file.sample)
+        names = [*used_names, *target_branches(sample), *deciding]
         counts = dataset.specs.counts(number, "train").tolist()
         with Source(names) as source:
-            for unit, events in enumerate(counts):
-                if not events or not left:
+            for unit, there in enumerate(counts):
+                if not there or not left:
                     continue
-                start, stop = int(file.units[unit]), int(file.units[unit + 1])
-                columns = source.read(file, start, stop)
-                codes = member_codes(config.split, layout, file, start, stop, columns)
-                rows = np.flatnonzero(codes == SPLITS.index("train"))[:left]
+                read = UnitEvents(read_unit(source, file, unit), config, layout)
+                events = read.of("train").taken(slice(left))
+                rows = events.rows
                 left -= len(rows)
-                group = np.full(len(rows), file.sample)
-                if _by_class(dataset) and layout.task:
-                    whole = np.dtype(np.int64)
-                    group = labels_of(sample, layout.task, file, columns, rows, start, whole)
+                group = events.labels if _by_class(dataset) else np.full(len(rows), file.sample)
                 group = np.minimum(group, MAX_GROUPS - 1)
-                weight = weights_of(sample, file, columns, rows, start)
-                used = {name: columns[name] for name in used_names}
+                weight = events.weights
+                used = {name: read.unit.columns[name] for name in used_names}
                 for first in range(0, len(rows), BLOCK):
                     part = slice(first, first + BLOCK)
                     yield Block(take_all(used, rows[part]), group[part], weight[part])

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample, Weight
 from hepdata_adapters.common.config.feature_config import Feature
 from hepdata_adapters.common.config.split_config import FractionSplit, Split
-from hepdata_adapters.common.core.columns import Columns, Jagged
+from hepdata_adapters.common.core.columns import Columns
 from hepdata_adapters.common.core.errors import ConfigError, HepDataError, nearest
 from hepdata_adapters.common.events.layout import Layout, resolve
-from hepdata_adapters.common.events.selection import leaves_out
+from hepdata_adapters.common.events.selection import selected
 from hepdata_adapters.common.events.split import OUTSIDE, Entries, strategy
+from hepdata_adapters.common.events.targets import one_each
 from hepdata_adapters.common.expressions import parse
 from hepdata_adapters.common.files.derived_columns import computed_targets, derived
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest
@@ -68,11 +69,8 @@ class Applied:
 
     def selected(self, role: Role, columns: Columns, events: int) -> NDArray[np.bool_]:
         """The events that training would have taken, ``(n,)``."""
-        selection = self.layout.selections[role.file.sample]
-        found = np.ones(events, np.bool_) if selection is None else selection.selects(columns)
-        for drop in self.layout.drops:
-            found = found & ~leaves_out(drop, columns)
-        return np.asarray(found)
+        every = np.zeros(events, np.int64)
+        return np.asarray(selected(every, self.layout, role.file.sample, columns) >= 0)
 
     def codes(
         self, role: Role, columns: Columns, selected: NDArray[np.bool_], start: int
@@ -91,9 +89,8 @@ class Applied:
             return None
         if role.weight.branch is None:
             return np.full(events, role.weight.constant)
-        column = columns[role.weight.branch]
-        values = column.content if isinstance(column, Jagged) else column
-        return values.astype(np.float64) * role.weight.constant
+        values = one_each(columns[role.weight.branch])
+        return np.asarray(values.astype(np.float64) * role.weight.constant)
 
 
 def apply(run: RunParts, manifest: Manifest, sample: str | None, *, every: bool) -> Applied:

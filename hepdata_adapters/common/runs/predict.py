@@ -87,7 +87,7 @@ def predict_local(
         for events in raw_events(manifest, branches):
             role = known[events.file.url, events.file.tree]
             columns = deciding.read(role, events)
-            size = len(events.identity["entry"])
+            size = events.unit.size
             selected = applied.selected(role, columns, size)
             names = _NAMES[applied.codes(role, columns, selected, events.start)]
             rows = np.arange(size) if every else np.flatnonzero(selected)
@@ -127,8 +127,7 @@ class _Deciding:
         if not names:
             return {}
         source = self._sources.setdefault(names, Source(names))
-        stop = events.start + len(events.identity["entry"])
-        return source.read(role.file, events.start, stop)
+        return source.read(role.file, events.unit.start, events.unit.stop)
 
 
 def _scores(

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hepdata_adapters.common.config.dataset_config import Sample, Task
-from hepdata_adapters.common.core.columns import Column, Jagged
+from hepdata_adapters.common.core.columns import Column
 from hepdata_adapters.common.events.split import SPLITS, SplitName
+from hepdata_adapters.common.events.targets import one_each
 from hepdata_adapters.common.specs.sparse import Sparse
 
 MOST = 100
@@ -65,7 +66,7 @@ def class_names(
         return np.full(len(rows), EVERYTHING)
     if not isinstance(sample.label, str):
         return np.full(len(rows), f"{sample.label:g}")
-    values = _flat(columns[sample.label])[rows].astype(np.float64)
+    values = one_each(columns[sample.label])[rows].astype(np.float64)
     different, which = np.unique(values, return_inverse=True)
     return np.array([_name(value) for value in different.tolist()] or [""])[which]
 
@@ -81,7 +82,7 @@ def census_of(
     branch = sample.weight.branch
     weights = np.ones(len(rows))
     if branch is not None:
-        weights = _flat(columns[branch])[rows].astype(np.float64)
+        weights = one_each(columns[branch])[rows].astype(np.float64)
     finite = np.isfinite(weights)
     found: Census = {}
     for name in np.unique(names).tolist():
@@ -118,10 +119,6 @@ def _name(value: float) -> str:
     if not np.isfinite(value) or value < 0 or value % 1:
         return NO_CLASS
     return str(int(value)) if value < MOST else BEYOND
-
-
-def _flat(column: Column) -> NDArray[np.generic]:
-    return column.content if isinstance(column, Jagged) else column
 
 
 def _sum(values: NDArray[np.float64]) -> float:

@@ -126,7 +126,7 @@ def partial_specs(
         raise ConfigError("statistics: classes needs labels that are classes")
     binding = binding_of(config, manifest, layout)
     if config.statistics == "weights":  # only then does the size of a weight matter here
-        config = scaled_to_cross_sections(config, manifest, Cache(cache_folder()))
+        config = scaled_to_cross_sections(config, manifest, layout, Cache(cache_folder()))
     classes: dict[str, ClassStatistics] = {}
     found_in = [Summary(counts=()) for _ in manifest.files]
     shapes: Shapes = {}

@@ -21,14 +21,10 @@ from hepdata_adapters.common.core.errors import DataError
 from hepdata_adapters.common.core.hashing import key
 from hepdata_adapters.common.events.identity import identity_branches
 from hepdata_adapters.common.events.layout import Layout, manifest_branch
-from hepdata_adapters.common.events.selection import (
-    DROPPED,
-    deciding_branches,
-    member_codes,
-    refused_events,
-)
+from hepdata_adapters.common.events.selection import DROPPED, deciding_branches, refused_events
 from hepdata_adapters.common.events.split import SPLITS, strategy
-from hepdata_adapters.common.events.targets import labels_of, weights_of
+from hepdata_adapters.common.events.targets import target_branches
+from hepdata_adapters.common.events.unit_events import Unit, UnitEvents, read_unit
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest
 from hepdata_adapters.common.files.schema import Branch
 from hepdata_adapters.common.files.source import Source
@@ -41,7 +37,6 @@ from hepdata_adapters.common.specs.separation import Drawn, Shapes, merged_shape
 from hepdata_adapters.common.specs.statistics import summarize
 
 PART_ENTRIES = 2**18
-_WHOLE = np.dtype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +137,7 @@ def file_branches(
     config: DatasetConfig, manifest: Manifest, layout: Layout, file: FileInfo
 ) -> list[Branch]:
     """The branches to summarise in one file: features, and the label and weight it uses."""
-    sample = config.samples[file.sample]
-    own = {name for name in (sample.label, sample.weight.branch) if isinstance(name, str)}
+    own = set(target_branches(config.samples[file.sample]))
     features = set(layout.columns)
     return [
         file.branch(name) if name in features else manifest_branch(manifest, config, name)
@@ -155,12 +149,19 @@ def file_branches(
 def summaries(part: Part, drawn: Drawn | None = None) -> Iterator[Summary]:
     """The summary of each unit of a part, in order. drawn: gets values of each class."""
     sample = part.config.samples[part.file.sample]
-    own = [name for name in (sample.label, sample.weight.branch) if isinstance(name, str)]
-    few_names = [*deciding_branches(part.layout, part.file.sample), *part.identity, *own]
+    deciding = deciding_branches(part.layout, part.file.sample)
+    few_names = [*deciding, *part.identity, *target_branches(sample)]
     names = [*(branch.name for branch in part.branches), *few_names]
     with Source(names) as full, Source(few_names) as few:
-        for unit, chosen in zip(range(part.first, part.stop), part.chosen.tolist(), strict=True):
-            yield _unit(part, unit, full if chosen else few, chosen, drawn)
+        for number, chosen in zip(range(part.first, part.stop), part.chosen.tolist(), strict=True):
+            source = full if chosen else few
+            # a file of which nothing is needed is not opened
+            yield _summary(
+                part,
+                read_unit(source if source.branches else None, part.file, number),
+                chosen,
+                drawn,
+            )
 
 
 def joined(one: Summary, other: Summary, file: str | None = None) -> Summary:
@@ -201,51 +202,45 @@ def summary_of(part: Part, progress: Callable[[int], None] | None = None) -> Sum
     return whole.model_copy(update={"shapes": drawn.shapes()})
 
 
-def _unit(part: Part, unit: int, source: Source, chosen: bool, drawn: Drawn | None) -> Summary:
-    config, layout, file = part.config, part.layout, part.file
-    start, stop = int(file.units[unit]), int(file.units[unit + 1])
-    columns = source.read(file, start, stop) if source.branches else {}
-    codes = member_codes(config.split, layout, file, start, stop, columns)
+def _summary(part: Part, unit: Unit, chosen: bool, drawn: Drawn | None) -> Summary:
+    layout, columns = part.layout, unit.columns
+    events = UnitEvents(unit, part.config, layout)
+    codes, sample = events.codes, events.sample
     left_out = [DROPPED - number for number in range(len(layout.drops))]
-    sample = config.samples[file.sample]
-    selected, rows = np.flatnonzero(codes >= 0), np.flatnonzero(codes == SPLITS.index("train"))
-    names = class_names(sample, layout.task, columns, selected)
+    selected, trained = events.of(None), events.of("train")
+    names = class_names(sample, layout.task, columns, selected.rows)
     counted = Summary(
         counts=(tuple(int((codes == code).sum()) for code in [*range(len(SPLITS)), *left_out]),),
         refused=tuple(refused_events(layout, codes, columns)),
-        census=census_of(names, sample, columns, selected, codes[selected]),
+        census=census_of(names, sample, columns, selected.rows, codes[selected.rows]),
         identities=identities_of(
-            part.identity, columns, selected, codes, part.limit, layout.columns if chosen else ()
+            part.identity, columns, selected.rows, codes, part.limit,
+            layout.columns if chosen else (),
         ) if part.identity else Identities(),
     )  # fmt: skip
     if not chosen:
         return counted
     if drawn is not None and layout.task in ("binary", "multiclass"):
-        of_train = names[codes[selected] == SPLITS.index("train")]
+        of_train = names[codes[selected.rows] == SPLITS.index("train")]
         for name in np.unique(of_train).tolist():
-            drawn.add(name, columns, rows[of_train == name])
+            drawn.add(name, columns, trained.rows[of_train == name])
     return counted.model_copy(
         update={
-            "classes": _classes(part, columns, rows, start),
-            "missing": missing_events(columns, layout.columns, selected),
+            "classes": _classes(part, trained),
+            "missing": missing_events(columns, layout.columns, selected.rows),
         }
     )
 
 
-def _classes(
-    part: Part, columns: Columns, rows: NDArray[np.int64], start: int
-) -> dict[str, ClassStatistics]:
-    """The statistics of the training events ``rows``."""
-    config, layout, file = part.config, part.layout, part.file
-    sample = config.samples[file.sample]
+def _classes(part: Part, events: UnitEvents) -> dict[str, ClassStatistics]:
+    """The statistics of training events."""
+    config, columns, rows = part.config, events.unit.columns, events.rows
     if config.statistics == "weights":
-        weights = np.abs(weights_of(sample, file, columns, rows, start))
-        return {ALL: _class(part, columns, rows, weights)}
-    if config.statistics == "classes" and layout.task:
-        labels = labels_of(sample, layout.task, file, columns, rows, start, _WHOLE)
+        return {ALL: _class(part, columns, rows, np.abs(events.weights))}
+    if config.statistics == "classes" and part.layout.task:
         return {
-            str(label): _class(part, columns, rows[labels == label])
-            for label in np.unique(labels).tolist()
+            str(label): _class(part, columns, rows[events.labels == label])
+            for label in np.unique(events.labels).tolist()
         }
     return {ALL: _class(part, columns, rows)}
 

@@ -83,7 +83,7 @@ class Dataset:
         except ConfigError as error:
             raise told(error, config) from None
         check_memory(buffer_of(built, config.sampling, specs), available_memory())
-        config = scaled_to_cross_sections(config, manifest, kept)
+        config = scaled_to_cross_sections(config, manifest, layout, kept)
         counts = None
         if config.sampling.changes_composition:
             data = digest([specs.hash, manifest.here])

@@ -23,11 +23,12 @@ from hepdata_adapters.common.core.columns import (
     take_all,
 )
 from hepdata_adapters.common.core.errors import DataError, InvalidValueError
+from hepdata_adapters.common.core.faults import error_of
 from hepdata_adapters.common.core.ledger import Ledger, LedgerKind, SharedLedger
 from hepdata_adapters.common.events.class_counts import copies_of
-from hepdata_adapters.common.events.selection import deciding_branches, member_codes
-from hepdata_adapters.common.events.split import SPLITS, SplitName
-from hepdata_adapters.common.events.targets import labels_of, weights_of
+from hepdata_adapters.common.events.selection import deciding_branches
+from hepdata_adapters.common.events.split import SplitName
+from hepdata_adapters.common.events.unit_events import UnitEvents, read_unit
 from hepdata_adapters.common.files.manifest import FileInfo
 from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.common.plan.plan import Chunk, Piece, Plan, UnitRange
@@ -204,50 +205,50 @@ class EventStream:
     def _part(self, part: UnitRange) -> tuple[Columns, Columns]:
         """The targets and the feature columns of a unit range."""
         dataset = self.dataset
-        file = dataset.manifest.files[part.file]
-        start, stop = int(file.units[part.unit]), int(file.units[part.unit + 1])
-        if self._reading is not None:
-            self._reading[:] = part.file, start, stop
-        columns = self._source(file).unit(file, part.unit)
-        rows = self._kept(file, start, stop, columns)
-        sample, task = dataset.config.samples[file.sample], dataset.layout.task
-        if part.label is not None and task:
-            label = labels_of(sample, task, file, columns, rows, start, label_dtype(dataset))
-            rows = rows[label == part.label]
-            if dataset.config.sampling.resample:
-                rows = np.repeat(rows, self._copies(file, columns, rows, start))
-        rows = rows[part.first : part.last]
-        weight = weights_of(sample, file, columns, rows, start)
+        events = self._delivered(self._events(part.file, part.unit), part)
+        weight, columns, rows = events.weights, events.unit.columns, events.rows
         if part.label is not None:
             weight = self._sampled_weight(weight, part.label)
         targets: Columns = {
-            "event": np.stack([np.full(len(rows), part.file), rows + start], axis=1).astype(
-                np.int64
-            ),
+            "event": events.identity(part.file),
             "weight": weight,
             OBJECTS: self._object_counts(columns, rows),
         }
-        if task:
-            targets["label"] = labels_of(
-                sample, task, file, columns, rows, start, label_dtype(dataset)
-            )
+        if dataset.layout.task:
+            targets["label"] = events.labels
         features = {name: columns[name] for name in dataset.transform.columns}
         return targets, take_all(features, rows)
+
+    def _events(self, number: int, unit: int) -> UnitEvents:
+        """The events of a unit of a file that are selected and belong to the split."""
+        dataset = self.dataset
+        file = dataset.manifest.files[number]
+        if self._reading is not None:
+            self._reading[:] = number, file.units[unit], file.units[unit + 1]
+        read = read_unit(self._source(file), file, unit, keep=True)
+        events = UnitEvents(read, dataset.config, dataset.layout, label_dtype(dataset))
+        return events.of(self.split)
+
+    def _delivered(self, events: UnitEvents, part: UnitRange) -> UnitEvents:
+        """The events of a part: of one class, and each as often as it is drawn, if so wanted."""
+        sampling, counts = self.dataset.config.sampling, self.dataset.counts
+        piece = slice(part.first, part.last)
+        if part.label is None:
+            return events.taken(piece)
+        of_class = np.flatnonzero(events.labels == part.label)
+        if not sampling.resample:
+            return events.taken(of_class[piece])
+        events = events.taken(of_class)  # weights of no other class are looked at
+        reference = counts.reference if counts else 1.0
+        weights, entries, file = events.weights, events.entries, events.unit.file
+        copies = copies_of(weights, entries, file, reference, sampling.seed)
+        return events.taken(np.repeat(np.arange(len(copies)), copies)[piece])
 
     def _object_counts(self, columns: Columns, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """What the cuts on objects did to each event, ``(n, 2 groups)``."""
         counts = [np.asarray(columns[name])[rows] for name in self._objects]
         return np.stack(counts, axis=1).astype(np.int32) if counts else np.zeros(
             (len(rows), 0), np.int32)  # fmt: skip
-
-    def _copies(
-        self, file: FileInfo, columns: Columns, rows: NDArray[np.int64], start: int
-    ) -> NDArray[np.int64]:
-        """How often each event is drawn."""
-        dataset, counts = self.dataset, self.dataset.counts
-        weight = weights_of(dataset.config.samples[file.sample], file, columns, rows, start)
-        reference = counts.reference if counts else 1.0
-        return copies_of(weight, rows + start, file, reference, dataset.config.sampling.seed)
 
     def _sampled_weight(self, weight: NDArray[np.float64], label: int) -> NDArray[np.float64]:
         """The weight of training events whose composition is changed; the sign is kept."""
@@ -256,14 +257,6 @@ class EventStream:
             weight = np.copysign(counts.reference, weight)
         factor: float = dataset.class_balance[label].factor
         return weight * factor
-
-    def _kept(self, file: FileInfo, start: int, stop: int, columns: Columns) -> NDArray[np.int64]:
-        """Rows of a unit that are selected and belong to the split."""
-        dataset = self.dataset
-        codes = member_codes(dataset.config.split, dataset.layout, file, start, stop, columns)
-        if self.split is None:
-            return np.flatnonzero(codes >= 0)
-        return np.flatnonzero(codes == SPLITS.index(self.split))
 
     def _transformed(self, columns: Columns, events: NDArray[np.int64]) -> Transformed:
         transform = self.dataset.transform
@@ -274,10 +267,7 @@ class EventStream:
             number, entry = events[fault.row].tolist()
             file = dataset.manifest.files[number]
             settles = advice_for(fault, dataset.config, dataset.layout, dataset.specs)
-            raise InvalidValueError(
-                f"{fault.reason}; {settles}", kind=fault.kind,
-                file=file.url, tree=file.tree, branch=fault.branch, entries=(entry, entry + 1),
-            ) from None  # fmt: skip
+            raise error_of(fault, settles).at(file.url, file.tree, entry - fault.row) from None
 
     def _source(self, file: FileInfo) -> Source:
         """The reader of a file; samples that read the same branches share one.

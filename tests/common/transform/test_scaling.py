@@ -264,7 +264,8 @@ def test_a_transform_of_an_unknown_function_says_what_to_import():
         function=Registered(name="test_cube_root"),
     ).model_dump_json()
     program = (
-        "import sys; from hepdata_adapters.common.transform.vector_feature import FeatureTransform\n"
+        "import sys\n"
+        "from hepdata_adapters.common.transform.vector_feature import FeatureTransform\n"
         "FeatureTransform.model_validate_json(sys.argv[1])"
     )
     done = subprocess.run(
