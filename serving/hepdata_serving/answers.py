@@ -20,11 +20,8 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.core.columns import Columns, take_all
 from hepdata_adapters.common.core.errors import EventError
 from hepdata_adapters.common.inference.raw_events import columns_from_events
-from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
+from hepdata_adapters.common.transform.pipeline import ScoreFunction, Transform
 from hepdata_serving.errors import ArchiveError, BodyError
-
-Score = Callable[[ModelInput], NDArray[np.float32]]
-"""What a model takes of n events to scores float32: ``(n,)``, or ``(n, C)`` for C classes."""
 
 MAX_REASONS = 100
 """Reasons listed in one answer, so that a large bad request gets a bounded reply."""
@@ -41,7 +38,9 @@ class Answer:
     body: bytes
 
 
-def answer_batch(bodies: Sequence[object], transform: Transform, score: Score) -> list[Answer]:
+def answer_batch(
+    bodies: Sequence[object], transform: Transform, score: ScoreFunction
+) -> list[Answer]:
     """One answer a body, in order; never raises for what a client sent.
 
     bodies: JSON as bytes or text, what is parsed already, or the BodyError of one that cannot
@@ -95,7 +94,9 @@ def answer_one(
         return _fault(str(error))
 
 
-def predict_events(events: Sequence[object], transform: Transform, score: Score) -> list[Any]:
+def predict_events(
+    events: Sequence[object], transform: Transform, score: ScoreFunction
+) -> list[Any]:
     """Predictions as Python floats (lists of floats for several classes).
 
     Raises EventError naming the first bad event.
@@ -126,7 +127,9 @@ def _instances(body: object) -> list[object] | Answer:
     return instances
 
 
-def _scores(columns: Columns, n: int, transform: Transform, score: Score) -> NDArray[np.float32]:
+def _scores(
+    columns: Columns, n: int, transform: Transform, score: ScoreFunction
+) -> NDArray[np.float32]:
     if not n:
         return np.zeros(0, np.float32)
     parts = []

@@ -10,10 +10,9 @@ import numpy as np
 from hepdata_adapters.common.core.columns import Jagged
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.transform.object_features import ObjectFeatures
-from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.pipeline import ScoreFunction, Transform
 from hepdata_adapters.common.transform.scaling import ValueScaling
 from hepdata_adapters.common.transform.scalings import Registered
-from hepdata_serving.answers import Score
 from hepdata_serving.errors import ExportError
 
 _TASKS = ("binary", "multiclass", "regression")
@@ -84,7 +83,7 @@ def golden_values(events: Sequence[Any], predictions: Sequence[Any]) -> list[Any
     return [np.asarray(prediction, np.float64).tolist() for prediction in predictions]
 
 
-def check_scores(score: Score, transform: Transform, classes: int | None) -> None:
+def check_scores(score: ScoreFunction, transform: Transform, classes: int | None) -> None:
     """Refuse a model whose scores have another shape than its task says, also for one event.
 
     classes: None for one score an event. Raises ExportError.

@@ -15,10 +15,10 @@ from hepdata_serving.answers import predict_events
 from hepdata_serving.exportable import Exportable
 from hepdata_serving.integrity import parse_json
 
-Kind = Literal["torchserve", "tfserving", "onnx"]
+ServerKind = Literal["torchserve", "tfserving", "onnx"]
 
 
-def export_run(run: Run[Any], directory: Path, kind: Kind) -> Path:
+def export_run(run: Run[Any], directory: Path, kind: ServerKind) -> Path:
     """Write a run for a kind of server; returns the archive or the folder of the model.
 
     Raises FileError if the run holds no golden events, ConfigError for a kind that the run's
@@ -61,7 +61,7 @@ def _onnx(run: Run[Any], directory: Path) -> Path:
     return export_onnx(directory, _exportable(run))
 
 
-EXPORTERS: dict[Kind, Callable[[Run[Any], Path], Path]] = {
+EXPORTERS: dict[ServerKind, Callable[[Run[Any], Path], Path]] = {
     "torchserve": _torchserve,
     "tfserving": _tfserving,
     "onnx": _onnx,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.pipeline import ScoreFunction, Transform
 from hepdata_adapters.common.transform.vector_feature import FeatureTransform
-from hepdata_serving.answers import Score, predict_events
+from hepdata_serving.answers import predict_events
 from hepdata_serving.torchserve.export import export_torchserve
 from tests.helpers.example_model import event_of, model_of, transform_of
 
@@ -45,7 +45,7 @@ class ExampleScorer(torch.nn.Module):
         return scores.softmax(1) if self.classes > 1 else scores.squeeze(1).sigmoid()
 
 
-def eager(scorer: torch.nn.Module) -> Score:
+def eager(scorer: torch.nn.Module) -> ScoreFunction:
     """The scorer itself as a function of arrays: what exported copies are compared with."""
 
     def score(x: Any) -> Any:

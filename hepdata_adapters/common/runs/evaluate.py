@@ -19,10 +19,11 @@ from hepdata_adapters.common.core.writing import check_folder
 from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.events.targets import check_classes
 from hepdata_adapters.common.runs.pictures import Roc, plot_regression, plot_roc, plot_scores
-from hepdata_adapters.common.runs.run_folder import Run, ScoreFunction, write_json
+from hepdata_adapters.common.runs.run_folder import Run, write_json
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream.epoch import EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.transform.pipeline import ScoreFunction
 
 BATCH = 8192
 TINY = float(np.finfo(np.float64).tiny)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from hepdata_adapters.common.config.config_file import code_references, load_config
@@ -24,16 +21,13 @@ from hepdata_adapters.common.inference.raw_events import events_from_columns, wi
 from hepdata_adapters.common.runs.provenance import provenance
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.stream.dataset import Dataset
-from hepdata_adapters.common.transform.pipeline import ModelInput, Transform
+from hepdata_adapters.common.transform.pipeline import ScoreFunction, Transform
 from hepdata_adapters.common.transform.scalings.registered import import_functions
 
 MAX_CLASSES = 10_000
 PROVENANCE = "provenance.json"
 Model = TypeVar("Model")
 _M = TypeVar("_M", bound=BaseModel)
-
-ScoreFunction = Callable[[ModelInput], NDArray[np.float32]]
-"""What the model takes of n events to scores float32: ``(n,)``, or ``(n, classes)``."""
 
 
 class Outputs(BaseModel):

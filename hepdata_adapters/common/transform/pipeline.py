@@ -5,7 +5,7 @@ One object for training, evaluation and serving; it is saved in run folders and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -38,6 +38,8 @@ InputTransform = Annotated[
 ]
 ModelInput = Array | dict[str, Array]
 """What a model takes: ``x`` alone, or arrays by name where there are more representations."""
+ScoreFunction = Callable[[ModelInput], NDArray[np.float32]]
+"""A model as serving and evaluation call it: ``(n,)`` scores, ``(n, C)`` of several classes."""
 
 
 class Transformed(NamedTuple):

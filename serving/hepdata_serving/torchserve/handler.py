@@ -21,8 +21,11 @@ if _CODE.is_dir():
 import torch  # noqa: E402
 
 from hepdata_adapters.common.core import errors  # noqa: E402
-from hepdata_adapters.common.transform.pipeline import Transform  # noqa: E402
-from hepdata_serving.answers import Score, answer_batch, predict_events  # noqa: E402
+from hepdata_adapters.common.transform.pipeline import (
+    ScoreFunction,
+    Transform,
+)
+from hepdata_serving.answers import answer_batch, predict_events  # noqa: E402
 from hepdata_serving.errors import ArchiveError, BodyError  # noqa: E402
 from hepdata_serving.golden import check_golden  # noqa: E402
 from hepdata_serving.integrity import check_folder, parse_json  # noqa: E402
@@ -36,7 +39,7 @@ class RawEventHandler:
 
     def __init__(self) -> None:
         self.transform: Transform | None = None
-        self.score: Score | None = None
+        self.score: ScoreFunction | None = None
 
     def initialize(self, context: Any) -> None:
         """Load the model of ``context.system_properties["model_dir"]`` and prove it.

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.transform.pipeline import ModelInput
-from hepdata_serving.answers import Score
+from hepdata_adapters.common.transform.pipeline import ModelInput, ScoreFunction
 from hepdata_serving.errors import ArchiveError, one_line
 from hepdata_serving.integrity import parse_json
 from hepdata_serving.tracing import check_scorer, traced
@@ -42,7 +41,7 @@ def save_program(scorer: torch.nn.Module, example: ModelInput) -> bytes:
     return data
 
 
-def load_program(data: bytes) -> Score:
+def load_program(data: bytes) -> ScoreFunction:
     """The function that a program of `save_program` is.
 
     Raises ArchiveError for bytes that hold pickled objects or that this torch cannot read.

@@ -161,7 +161,7 @@ def test_a_missing_config_is_named(tmp_path):
         ("training.epochs=abc", "training.epochs: Input should be a valid integer"),
         ("training.epochs=", "training.epochs: "),
         ("training.epochs=!!int x", "--set training.epochs=!!int x"),
-        ("trainning.epochs=3", "unknown key 'trainning'; did you mean 'training'?"),
+        ("trainning.epochs=3", "unknown key 'trainning'; did you mean 'training'"),
         ("training.epoch=3", "unknown key 'training.epoch'; did you mean 'epochs'?"),
         ("name=" + "[" * 3000, "nested more than 50 deep"),
     ],

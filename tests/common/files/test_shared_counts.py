@@ -19,11 +19,11 @@ from hepdata_adapters.common.files.derived_columns import common_preparation
 from hepdata_adapters.common.files.manifest import build_manifest
 from hepdata_adapters.common.inference.padded_inputs import dense_inputs
 from hepdata_adapters.common.inference.raw_events import columns_from_events
-from hepdata_adapters.common.transform.pipeline import Transform
+from hepdata_adapters.common.transform.pipeline import ScoreFunction, Transform
 from hepdata_adapters.common.transform.vector import VectorTransform
 from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.torch.transform.event_transform import EventTransform
-from hepdata_serving.answers import Score, answer_batch
+from hepdata_serving.answers import answer_batch
 from tests.conftest import EXAMPLES
 
 GOOD = {"nJet": 2, "Jet_pt": [40.0, 30.0], "Jet_eta": [0.5, -0.5]}
@@ -88,7 +88,7 @@ def test_impossible_events_are_refused_alone_with_branch_and_instance(transform:
     _, faults = columns_from_events(EVENTS, transform)
     assert faults == REASONS
     bodies = [json.dumps({"instances": [event]}).encode() for event in EVENTS]
-    first: Score = lambda x: np.asarray(x)[:, 0]  # noqa: E731
+    first: ScoreFunction = lambda x: np.asarray(x)[:, 0]  # noqa: E731
     answers = answer_batch(bodies, transform, first)
     assert [answer.status.value for answer in answers] == [200, 400, 400, 400, 400, 200, 200]
     for number, reason in REASONS.items():

@@ -321,7 +321,7 @@ def test_what_drop_leaves_out_is_in_the_report_and_in_the_drift(tmp_path):
     assert after.left_out("NaN or infinity in y") == (30, 1000)
     dataset = Dataset.prepare(config(tmp_path / "b.root", labels=[1], features=features))
     made = dataset.transform.features[0]
-    assert words.missing(made, masked=True, dropped=after.left_out("NaN or infinity in x")) == (
+    assert words.missing(made, dropped=after.left_out("NaN or infinity in x")) == (
         "events with NaN or infinity are left out: 10 of 1,000 selected events (1.0 %)"
     )
 
