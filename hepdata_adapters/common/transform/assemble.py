@@ -95,9 +95,7 @@ def _ragged(
     )
 
 
-def _image(
-    wanted: ImageInput, _features: tuple[ResolvedFeature, ...], specs: Specs
-) -> ImageTransform:
+def _image(wanted: ImageInput, _: object, specs: Specs) -> ImageTransform:
     bins = []
     for axis in wanted.axes:
         stats = specs.branches[axis.branch]

@@ -89,15 +89,11 @@ class TfTensors(TensorBackend):
         first, wanted = next((name, column.lengths) for name, column in lists.items())
         for name, (values, lengths) in lists.items():
             most = tf.shape(values, tf.int64)[1]
-            cls.refuse(
-                (lengths < 0) | (lengths > most),
-                f"{name} has the length ", lengths, " and is padded to ", most,
-            )  # fmt: skip
+            bad = (lengths < 0) | (lengths > most)
+            cls.refuse(bad, f"{name} has the length ", lengths, " and is padded to ", most)
             if lengths is not wanted:
-                cls.refuse(
-                    lengths != wanted,
-                    f"{name} has ", lengths, f" values where {first} has ", wanted,
-                )  # fmt: skip
+                bad = lengths != wanted
+                cls.refuse(bad, f"{name} has ", lengths, f" values where {first} has ", wanted)
 
 
 TENSORS = TfTensors()

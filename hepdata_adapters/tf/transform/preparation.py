@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,12 +13,10 @@ from hepdata_adapters.common.transform.graph.selection import prepared
 from hepdata_adapters.tf.transform.expressions import Padded
 from hepdata_adapters.tf.transform.objects import TENSORS
 
-Columns = dict[str, tf.Tensor | Padded]
-
 
 def prepare(
     raw: Mapping[str, tf.Tensor | Padded], preparation: Preparation, names: Sequence[str]
-) -> Columns:
+) -> dict[str, tf.Tensor | Padded]:
     """Raw columns of n events to the prepared columns ``names``, as the `Preparation` does.
 
     Raises, when it runs, ``tf.errors.InvalidArgumentError`` where branches that should share a
@@ -49,14 +48,11 @@ def _check_count(count: SharedCount, raw: Mapping[str, tf.Tensor | Padded]) -> N
         return
     first, *others = count.lists
     wanted = _lengths(raw[first])
-    for name in others:
+    for name in (*others, *count.counts):
         given = _lengths(raw[name])
-        TENSORS.refuse(
-            given != wanted, f"{name} has ", given, f" values where {first} has ", wanted
-        )
-    for name in count.counts:
-        given = _lengths(raw[name])
-        parts = (f"{name} is ", given, f" where {first} has ", wanted, " values")
+        parts: tuple[Any, ...] = (f"{name} has ", given, f" values where {first} has ", wanted)
+        if name in count.counts:
+            parts = (f"{name} is ", given, f" where {first} has ", wanted, " values")
         TENSORS.refuse(given != wanted, *parts)
 
 

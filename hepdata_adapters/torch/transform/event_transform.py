@@ -8,6 +8,7 @@ events whose values a policy forbids are marked instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -109,10 +110,7 @@ class EventTransform(nn.Module):
             found, valid = module(columns)
             arrays |= {name + suffix: values for suffix, values in found.items()}
             checks.append(valid)
-        valid = checks[0]
-        for check in checks[1:]:
-            valid = valid & check
-        return TransformedEvents(arrays, valid)
+        return TransformedEvents(arrays, reduce(torch.logical_and, checks))
 
 
 def _width(column: Tensor | Padded) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any, cast
 
 import numpy as np
@@ -134,10 +135,7 @@ class TorchTensors(TensorBackend):
 
     @property
     def valid(self) -> Tensor:
-        first, *rest = self._good
-        for good in rest:
-            first = first & good
-        return first
+        return reduce(torch.logical_and, self._good)
 
     def require(self, good: Tensor) -> None:
         """Refuse the other events, ``(n,)``."""
@@ -146,8 +144,7 @@ class TorchTensors(TensorBackend):
     def refuse(self, flags: Tensor, *message: Any) -> None:
         self.require(none_of(flags) if flags.ndim > 1 else ~flags)
 
-    def refuse_columns(self, flags: Tensor, names: Sequence[str], reason: str) -> None:
-        self.refuse(flags)
+    refuse_columns = refuse
 
     def check_lengths(self, lists: Mapping[str, Padded]) -> None:
         first, *others = lists.values()

@@ -42,11 +42,8 @@ def padded_set(
         "holds NaN, infinity or a value that its scaling does not allow",
     )
     if transform.overflow == "error":
-        backend.refuse(
-            objects.lengths > transform.length,
-            f"{transform.branches[0]} has ", objects.lengths,
-            f" objects, at most {transform.length} fit",
-        )  # fmt: skip
+        given, most = f"{transform.branches[0]} has ", f" objects, at most {transform.length} fit"
+        backend.refuse(objects.lengths > transform.length, given, objects.lengths, most)
     mask = backend.places(transform.length, values) < backend.expand(objects.lengths, 1)
     kept = backend.fitted(values, transform.length)
     pad = backend.cast(pad, transform.dtype)
