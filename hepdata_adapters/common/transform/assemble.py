@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from hepdata_adapters.common.config.feature_config import COUNT, ImageInput, RaggedInput, SetInput
 from hepdata_adapters.common.config.problems import FeatureError, SeveralFaultsError, each
@@ -49,11 +49,10 @@ def assemble(layout: Layout, manifest: Manifest, specs: Specs) -> Transform:
 def _input(name: str, given: ResolvedInput, specs: Specs) -> InputTransform:
     wanted, place = given.config, f"inputs.{name}"
     try:
-        if isinstance(wanted, ImageInput):
-            return _image(wanted, specs)
-        if isinstance(wanted, SetInput):
-            return _set(wanted, given.features, specs)
-        return _ragged(wanted, given.features, specs)
+        maker = _MAKERS.get(type(wanted))
+        if maker is None:
+            raise ConfigError(f"{type(wanted).__name__} is no representation")
+        return maker(wanted, given.features, specs)
     except FeatureError as error:
         raise error.at(place) from None
     except SeveralFaultsError as error:
@@ -92,7 +91,7 @@ def _ragged(
     )
 
 
-def _image(wanted: ImageInput, specs: Specs) -> ImageTransform:
+def _image(wanted: ImageInput, _: object, specs: Specs) -> ImageTransform:
     bins = []
     for axis in wanted.axes:
         stats = specs.branches[axis.branch]
@@ -106,6 +105,11 @@ def _image(wanted: ImageInput, specs: Specs) -> ImageTransform:
         channels_last=wanted.channels_last,
         sparse=wanted.sparse,
     )
+
+
+_MAKERS: dict[type, Callable[[Any, tuple[ResolvedFeature, ...], Specs], InputTransform]] = {
+    SetInput: _set, RaggedInput: _ragged, ImageInput: _image,
+}  # fmt: skip
 
 
 def _with_length(feature: ResolvedFeature, length: float | Literal["max"]) -> ResolvedFeature:

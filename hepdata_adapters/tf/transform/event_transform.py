@@ -6,7 +6,7 @@ without any code of this package at serving time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -15,15 +15,20 @@ import tensorflow as tf
 from hepdata_adapters.common.core.errors import ConfigError, nearest
 from hepdata_adapters.common.files.preparation import RawBranch
 from hepdata_adapters.common.inference.padded_inputs import LENGTH, input_dtype, input_names
+from hepdata_adapters.common.transform.graph.backend import maker_of
 from hepdata_adapters.common.transform.image import ImageTransform
-from hepdata_adapters.common.transform.pipeline import InputTransform, Transform
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.tf.transform.expressions import Padded
 from hepdata_adapters.tf.transform.image import image
-from hepdata_adapters.tf.transform.objects import refuse_events
+from hepdata_adapters.tf.transform.objects import TENSORS
 from hepdata_adapters.tf.transform.preparation import prepare
 from hepdata_adapters.tf.transform.sets import padded_set
 from hepdata_adapters.tf.transform.vector import event_vectors
+
+_MAKERS: dict[type, Callable[[Any, Any], dict[str, tf.Tensor]]] = {
+    SetTransform: padded_set, ImageTransform: image,
+}  # fmt: skip
 
 
 def input_signature(transform: Transform) -> dict[str, tf.TensorSpec]:
@@ -86,7 +91,7 @@ class EventTransform(keras.layers.Layer):
         super().__init__(autocast=False, **options)
         self.transform = Transform.model_validate(transform)
         for name, made in self.transform.inputs.items():
-            _check_dense(name, made)
+            maker_of(name, made, _MAKERS)
         self.input_signature = input_signature(self.transform)
         self.supports_jit = False  # XLA has no strings, which the messages of faults are
 
@@ -108,10 +113,7 @@ class EventTransform(keras.layers.Layer):
         if self.transform.vector:
             arrays |= event_vectors(prepared, self.transform.vector)
         for name, made in self.transform.inputs.items():
-            if isinstance(made, SetTransform):
-                found = padded_set(prepared, made)
-            elif isinstance(made, ImageTransform):
-                found = image(prepared, made)
+            found = maker_of(name, made, _MAKERS)(prepared, made)
             arrays |= {name + suffix: values for suffix, values in found.items()}
         return arrays
 
@@ -141,27 +143,12 @@ class EventTransform(keras.layers.Layer):
         same = _same_rows(tf.shape(lengths)[0], tf.shape(values)[0], name + LENGTH)
         lengths = _after(same, lengths)
         width = tf.shape(values, tf.int64)[1]
-        refuse_events(
+        TENSORS.refuse(
             (lengths < 0) | (lengths > width),
-            lambda row: (
-                f"input {name}{LENGTH} holds ",
-                tf.strings.as_string(lengths[row]),
-                ", which is not in 0..",
-                tf.strings.as_string(width),
-                f", the width of {name}",
-            ),
-        )
+            f"input {name}{LENGTH} holds ", lengths,
+            ", which is not in 0..", width, f", the width of {name}",
+        )  # fmt: skip
         return Padded(values, lengths)
-
-
-def _check_dense(name: str, transform: InputTransform) -> None:
-    """Raise ConfigError for a representation that no graph has a tensor for."""
-    sparse = isinstance(transform, ImageTransform) and transform.sparse
-    if sparse or not isinstance(transform, SetTransform | ImageTransform):
-        raise ConfigError(
-            f"inputs: {name!r} is {'sparse' if sparse else 'ragged'}, and a graph has dense "
-            f"tensors only: use a set, or an image that is not sparse"
-        )
 
 
 def _dtype(branch: RawBranch) -> tf.DType:

@@ -1,77 +1,16 @@
-"""Jagged branches that describe the same objects, as padded tensors."""
+"""The primitives of representations in TensorFlow operations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import tensorflow as tf
 
-from hepdata_adapters.common.core.errors import BranchError
-from hepdata_adapters.tf.transform.expressions import Padded
-
-
-class Members(NamedTuple):
-    """The objects of n events, padded to the width m of the first branch.
-
-    values: by branch, ``(n, m)`` of the branch's dtype. present: ``(n, m)`` bool, false behind
-    the length. lengths: ``(n,)`` int64.
-    """
-
-    values: dict[str, tf.Tensor]
-    present: tf.Tensor
-    lengths: tf.Tensor
-
-
-def members(columns: Mapping[str, tf.Tensor | Padded], branches: Sequence[str]) -> Members:
-    """The branches that share a count; they may be padded to different widths.
-
-    Raises BranchError for one that is not `Padded` and, when it runs,
-    ``tf.errors.InvalidArgumentError`` where the branches differ in their number of objects, or
-    have a length that their row cannot have.
-    """
-    values: dict[str, tf.Tensor] = {}
-    first = _padded(columns, branches[0])
-    width = tf.shape(first.values)[1]
-    for branch in branches:
-        column = _padded(columns, branch)
-        _check_lengths(branch, column)
-        _check_same(branch, column.lengths, branches[0], first.lengths)
-        values[branch] = fitted(column.values, width)
-    places = tf.range(tf.cast(width, tf.int64))
-    return Members(values, places < first.lengths[:, tf.newaxis], first.lengths)
-
-
-def _check_lengths(branch: str, column: Padded) -> None:
-    most = tf.shape(column.values, tf.int64)[1]
-    refuse_events(
-        (column.lengths < 0) | (column.lengths > most),
-        lambda row: (
-            f"{branch} has the length ",
-            tf.strings.as_string(column.lengths[row]),
-            " and is padded to ",
-            tf.strings.as_string(most),
-        ),
-    )
-
-
-def _check_same(branch: str, lengths: tf.Tensor, first: str, wanted: tf.Tensor) -> None:
-    refuse_events(
-        lengths != wanted,
-        lambda row: (
-            f"{branch} has ",
-            tf.strings.as_string(lengths[row]),
-            f" values where {first} has ",
-            tf.strings.as_string(wanted[row]),
-        ),
-    )
-
-
-def fitted(values: tf.Tensor, width: int | tf.Tensor) -> tf.Tensor:
-    """``(n, m, ...)`` cut, or padded with zeros, to ``(n, width, ...)``."""
-    kept = values[:, :width]
-    missing = [[0, 0], [0, width - tf.shape(kept)[1]], *[[0, 0]] * (values.shape.rank - 2)]
-    return tf.pad(kept, missing)
+from hepdata_adapters.common.expressions.functions import Mathematics
+from hepdata_adapters.common.transform.graph.backend import TensorBackend
+from hepdata_adapters.common.transform.image import ImageTransform
+from hepdata_adapters.tf.transform.expressions import Padded, TfMathematics, evaluate
 
 
 def refuse_events(bad: tf.Tensor, reason: Callable[[tf.Tensor], tuple[Any, ...]]) -> None:
@@ -95,8 +34,66 @@ def because(reason: str) -> Callable[[tf.Tensor], tuple[Any, ...]]:
     return lambda _: (reason,)
 
 
-def _padded(columns: Mapping[str, tf.Tensor | Padded], branch: str) -> Padded:
-    column = columns[branch]
-    if not isinstance(column, Padded):
-        raise BranchError(f"{branch} has no list of values in each event", branch=branch)
-    return column
+class TfTensors(TensorBackend):
+    """`TensorBackend` that raises ``tf.errors.InvalidArgumentError`` when the graph runs."""
+
+    math = cast(Mathematics, TfMathematics)
+    padded = Padded
+    stack, expand = staticmethod(tf.stack), staticmethod(tf.expand_dims)
+    fmod, reshape = staticmethod(tf.truncatemod), staticmethod(tf.reshape)
+    cast, evaluate = staticmethod(tf.cast), staticmethod(evaluate)
+    width = staticmethod(lambda values: tf.shape(values)[1])
+    places = staticmethod(lambda width, like: tf.range(width, dtype=tf.int64))
+    upwards = staticmethod(lambda values: tf.argsort(values, axis=1, stable=True))
+    gather = staticmethod(lambda values, places: tf.gather(values, places, batch_dims=1))
+    count = staticmethod(lambda flags: tf.reduce_sum(tf.cast(flags, tf.int64), 1))
+
+    @staticmethod
+    def fitted(values: tf.Tensor, width: int | tf.Tensor) -> tf.Tensor:
+        kept = values[:, :width]
+        missing = [[0, 0], [0, width - tf.shape(kept)[1]], *[[0, 0]] * (values.shape.rank - 2)]
+        return tf.pad(kept, missing)
+
+    @staticmethod
+    def last_not_above(values: tf.Tensor, edges: tf.Tensor) -> tf.Tensor:
+        places = tf.searchsorted(edges, tf.reshape(values, [-1]), "right", tf.int64) - 1
+        return tf.reshape(tf.clip_by_value(places, 0, edges.shape[0] - 2), tf.shape(values))
+
+    @staticmethod
+    def cell_sums(
+        cell: tf.Tensor, weights: Sequence[Any], inside: tf.Tensor, image: ImageTransform
+    ) -> tf.Tensor:
+        counted = [tf.cast(inside, tf.float64) if w is None else w for w in weights]
+        places = tf.where(inside)
+        numbers = tf.stack([places[:, 0], tf.gather_nd(cell, places)], 1)
+        shape = [tf.shape(cell, tf.int64)[0], image.cells, len(weights)]
+        sums = tf.scatter_nd(numbers, tf.gather_nd(tf.stack(counted, 2), places), shape)
+        return sums if image.channels_last else tf.transpose(sums, [0, 2, 1])
+
+    @staticmethod
+    def refuse(flags: tf.Tensor, *message: Any) -> None:
+        def of_event(part: Any, row: tf.Tensor) -> Any:
+            if isinstance(part, str):
+                return part
+            return tf.strings.as_string(part[row] if part.shape.rank else part)
+
+        refuse_events(flags, lambda row: tuple(of_event(part, row) for part in message))
+
+    @classmethod
+    def refuse_columns(cls, flags: tf.Tensor, names: Sequence[str], reason: str) -> None:
+        for number, name in enumerate(names):
+            cls.refuse(flags[:, :, number], f"{name} {reason}")
+
+    @classmethod
+    def check_lengths(cls, lists: Mapping[str, Padded]) -> None:
+        first, wanted = next((name, column.lengths) for name, column in lists.items())
+        for name, (values, lengths) in lists.items():
+            most = tf.shape(values, tf.int64)[1]
+            bad = (lengths < 0) | (lengths > most)
+            cls.refuse(bad, f"{name} has the length ", lengths, " and is padded to ", most)
+            if lengths is not wanted:
+                bad = lengths != wanted
+                cls.refuse(bad, f"{name} has ", lengths, f" values where {first} has ", wanted)
+
+
+TENSORS = TfTensors()

@@ -7,22 +7,27 @@ events whose values a policy forbids are marked instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.inference.padded_inputs import LENGTH, input_names, padded_alike
+from hepdata_adapters.common.transform.graph.backend import maker_of
 from hepdata_adapters.common.transform.image import ImageTransform
-from hepdata_adapters.common.transform.pipeline import InputTransform, Transform
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.sets import SetTransform
 from hepdata_adapters.torch.transform.expressions import Padded
 from hepdata_adapters.torch.transform.image import ImageModule
 from hepdata_adapters.torch.transform.preparation import EventPreparation
 from hepdata_adapters.torch.transform.sets import SetModule
 from hepdata_adapters.torch.transform.vector import EventVectors
+
+_MODULES: dict[type, Callable[[Any], nn.Module]] = {
+    SetTransform: SetModule, ImageTransform: ImageModule,
+}  # fmt: skip
 
 
 class TransformedEvents(NamedTuple):
@@ -75,7 +80,7 @@ class EventTransform(nn.Module):
             self.vector = EventVectors(transform.vector, needed.same_length(jagged))
         self.names = tuple(transform.inputs)
         self.representations = nn.ModuleList(
-            _module(name, made) for name, made in transform.inputs.items()
+            maker_of(name, made, _MODULES)(made) for name, made in transform.inputs.items()
         )
 
     def forward(self, inputs: Mapping[str, Tensor]) -> TransformedEvents:
@@ -105,24 +110,8 @@ class EventTransform(nn.Module):
             found, valid = module(columns)
             arrays |= {name + suffix: values for suffix, values in found.items()}
             checks.append(valid)
-        valid = checks[0]
-        for check in checks[1:]:
-            valid = valid & check
-        return TransformedEvents(arrays, valid)
+        return TransformedEvents(arrays, reduce(torch.logical_and, checks))
 
 
 def _width(column: Tensor | Padded) -> int:
     return column.values.shape[1] if isinstance(column, Padded) else 1
-
-
-def _module(name: str, transform: InputTransform) -> nn.Module:
-    """The module of a representation. Raises ConfigError naming one that has none."""
-    if isinstance(transform, SetTransform):
-        return SetModule(transform)
-    if isinstance(transform, ImageTransform) and not transform.sparse:
-        return ImageModule(transform)
-    kind = "sparse" if isinstance(transform, ImageTransform) else "ragged"
-    raise ConfigError(
-        f"inputs: {name!r} is {kind}, and a graph has dense tensors only: use a set, or an image "
-        "that is not sparse"
-    )

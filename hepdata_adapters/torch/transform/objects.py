@@ -1,9 +1,10 @@
-"""Jagged branches that describe the same objects, as padded tensors."""
+"""The primitives of representations in torch operations, those that torch.export and ONNX take."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from functools import reduce
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,46 +12,19 @@ from torch import Tensor
 from torch._decomp import register_decomposition
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from hepdata_adapters.common.core.errors import BranchError
-from hepdata_adapters.torch.transform.expressions import Padded
+from hepdata_adapters.common.core.errors import BranchError, ConfigError
+from hepdata_adapters.common.expressions import Expression
+from hepdata_adapters.common.expressions.functions import Mathematics
+from hepdata_adapters.common.transform.graph.backend import TensorBackend
+from hepdata_adapters.common.transform.image import ImageTransform
+from hepdata_adapters.torch.transform.elementary import TorchMathematics
+from hepdata_adapters.torch.transform.expressions import Padded, checked
+from hepdata_adapters.torch.transform.search import last_not_above
 
-
-class Members(NamedTuple):
-    """The objects of n events, padded to the width m of the first branch.
-
-    values: by branch, ``(n, m)`` of the branch's dtype. present: ``(n, m)`` bool, false behind
-    the length. lengths: ``(n,)`` int64. valid: ``(n,)`` bool, false where the branches differ in
-    their number of objects, or have a length that their row cannot have.
-    """
-
-    values: dict[str, Tensor]
-    present: Tensor
-    lengths: Tensor
-    valid: Tensor
-
-
-def members(columns: Mapping[str, Tensor | Padded], branches: Sequence[str]) -> Members:
-    """The branches that share a count; they may be padded to different widths.
-
-    Raises BranchError for one that is not `Padded`.
-    """
-    first = padded(columns, branches[0])
-    width = first.values.shape[1]
-    others = [padded(columns, branch) for branch in branches[1:]]
-    valid = first.lengths >= 0
-    for size in distinct([width, *(column.values.shape[1] for column in others)]):
-        valid = valid & (first.lengths <= size)
-    # lists that share a count already come with one and the same tensor of lengths
-    lengths = {id(c.lengths): c.lengths for c in others if c.lengths is not first.lengths}
-    if lengths:
-        given = torch.stack(list(lengths.values()), 1)
-        valid = valid & none_of(given != first.lengths.unsqueeze(1))
-    values = {
-        branch: fitted(column.values, width)
-        for branch, column in zip(branches, [first, *others], strict=True)
-    }
-    places = torch.arange(width, device=first.values.device)
-    return Members(values, places < first.lengths.unsqueeze(1), first.lengths, valid)
+_INDEXABLE = {
+    torch.uint16: torch.int64, torch.uint32: torch.int64, torch.uint64: torch.float64,
+}  # fmt: skip
+"""Dtypes whose places torch cannot look up, and those that stand for them."""
 
 
 def fitted(values: Tensor, width: int) -> Tensor:
@@ -127,3 +101,83 @@ def padded(columns: Mapping[str, Tensor | Padded], branch: str) -> Padded:
     if isinstance(column, Tensor):
         raise BranchError(f"{branch} has no list of values in each event", branch=branch)
     return column
+
+
+def check_float64(numbers: Tensor, does: str) -> None:
+    """Raise ConfigError if a module that computes with them was cast to another dtype.
+
+    They are buffers, because an ONNX graph would round Python floats to float32.
+    """
+    if numbers.dtype != torch.float64:
+        raise ConfigError(
+            f"{does} in float64 and was cast to {numbers.dtype}: cast the model behind it, not both"
+        )
+
+
+class TorchTensors(TensorBackend):
+    """`TensorBackend` of one forward: a graph cannot raise for a value, so events are marked.
+
+    valid: ``(n,)`` bool, false for those refused.
+    """
+
+    math = cast(Mathematics, TorchMathematics)
+    padded = Padded
+    stack, expand, reshape, fmod = torch.stack, torch.unsqueeze, torch.reshape, torch.fmod
+    fitted = staticmethod(fitted)
+    cast = staticmethod(lambda values, dtype: values.to(getattr(torch, dtype)))
+    width = staticmethod(lambda values: values.shape[1])
+    places = staticmethod(lambda width, like: torch.arange(width, device=like.device))
+    upwards = staticmethod(lambda values: torch.sort(values, dim=1, stable=True).indices)
+    count = staticmethod(lambda flags: flags.sum(1))
+
+    def __init__(self) -> None:
+        self._good: list[Tensor] = []
+
+    @property
+    def valid(self) -> Tensor:
+        return reduce(torch.logical_and, self._good)
+
+    def require(self, good: Tensor) -> None:
+        """Refuse the other events, ``(n,)``."""
+        self._good.append(good)
+
+    def refuse(self, flags: Tensor, *message: Any) -> None:
+        self.require(none_of(flags) if flags.ndim > 1 else ~flags)
+
+    refuse_columns = refuse
+
+    def check_lengths(self, lists: Mapping[str, Padded]) -> None:
+        first, *others = lists.values()
+        self.require(first.lengths >= 0)
+        for size in distinct([column.values.shape[1] for column in lists.values()]):
+            self.require(first.lengths <= size)
+        # lists that share a count already come with one and the same tensor of lengths
+        lengths = {id(c.lengths): c.lengths for c in others if c.lengths is not first.lengths}
+        if lengths:
+            given = torch.stack(list(lengths.values()), 1)
+            self.refuse(given != first.lengths.unsqueeze(1))
+
+    @staticmethod
+    def gather(values: Tensor, places: Tensor) -> Tensor:
+        return values.to(_INDEXABLE.get(values.dtype, values.dtype)).gather(1, places)
+
+    @staticmethod
+    def last_not_above(values: Tensor, edges: Tensor) -> Tensor:
+        return last_not_above(values, edges, 0, len(edges) - 1)  # the last edge ends a bin
+
+    @staticmethod
+    def cell_sums(
+        cell: Tensor, weights: Sequence[Tensor | None], inside: Tensor, image: ImageTransform
+    ) -> Tensor:
+        counted = torch.stack([inside.double() if w is None else w for w in weights], 1)
+        counted = torch.where(inside.unsqueeze(1), counted, 0)
+        zeros = counted.new_zeros(counted.shape[0], len(weights), image.cells)
+        sums = zeros.scatter_add(2, cell.unsqueeze(1).expand(-1, len(weights), -1), counted)
+        return sums.movedim(1, -1) if image.channels_last else sums
+
+    def evaluate(
+        self, expression: Expression, columns: Mapping[str, Tensor | Padded]
+    ) -> Tensor | Padded:
+        value, valid = checked(expression, columns)
+        self.require(valid)
+        return value

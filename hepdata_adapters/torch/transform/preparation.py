@@ -11,32 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from hepdata_adapters.common.core.errors import ConfigError
-from hepdata_adapters.common.expressions import Expression
-from hepdata_adapters.common.files.preparation import ObjectGroup, Preparation
+from hepdata_adapters.common.files.preparation import Preparation
 from hepdata_adapters.common.files.shared_counts import SharedCount
-from hepdata_adapters.torch.transform.expressions import Padded, checked
-from hepdata_adapters.torch.transform.objects import (
-    Members,
-    distinct,
-    fitted,
-    members,
-    none_of,
-    padded,
-)
+from hepdata_adapters.common.transform.graph.selection import prepared
+from hepdata_adapters.torch.transform.expressions import Padded
+from hepdata_adapters.torch.transform.objects import TorchTensors, distinct, none_of, padded
 
 Columns = dict[str, Tensor | Padded]
-
-_INDEXABLE = {
-    torch.uint16: torch.int64, torch.uint32: torch.int64, torch.uint64: torch.float64,
-}  # fmt: skip
-"""Dtypes whose places torch cannot look up, and those that stand for them."""
 
 
 class EventPreparation(nn.Module):
     """Raw columns of n events to prepared ones.
 
-    >>> from hepdata_adapters.common.files.preparation import DerivedColumn, RawBranch
+    >>> from hepdata_adapters.common.files.preparation import (
+    ...     DerivedColumn, ObjectGroup, RawBranch)
     >>> module = EventPreparation(Preparation(
     ...     branches=(RawBranch(name="pt", kind="jagged", dtype="float32"),),
     ...     objects=(ObjectGroup(name="Jet", members=("pt",), sort_by="pt"),),
@@ -67,20 +55,13 @@ class EventPreparation(nn.Module):
         """
         first = next(iter(raw.values()))
         events = first.lengths if isinstance(first, Padded) else first
-        valid = torch.ones(events.shape[0], dtype=torch.bool, device=events.device)
+        backend = TorchTensors()
+        backend.require(torch.ones(events.shape[0], dtype=torch.bool, device=events.device))
         columns: Columns = {b.name: raw[b.name] for b in self.preparation.branches}
         for check in _agreed(columns, self.shared):
-            valid = valid & check
-        read = dict(columns)
-        for group in self.groups:
-            selection, key = self.preparation.parsed_objects[group.name]
-            selected, agree = select(group, selection, key, read)
-            columns |= selected
-            valid = valid & agree
-        for name, expression in self.preparation.parsed_columns.items():
-            columns[name], agree = checked(expression, columns)
-            valid = valid & agree
-        return {name: columns[name] for name in self.names}, valid
+            backend.require(check)
+        made = prepared(backend, columns, self.preparation, self.groups, self.names)
+        return made, backend.valid
 
 
 def _agreed(columns: Columns, shared: Sequence[SharedCount]) -> Iterator[Tensor]:
@@ -118,64 +99,3 @@ def _agreed(columns: Columns, shared: Sequence[SharedCount]) -> Iterator[Tensor]
 def _flat(columns: Mapping[str, Tensor | Padded], name: str) -> Tensor:
     column = columns[name]
     return column.lengths if isinstance(column, Padded) else column
-
-
-def select(
-    group: ObjectGroup,
-    selection: Expression | None,
-    key: Expression | None,
-    raw: Mapping[str, Tensor | Padded],
-) -> tuple[Columns, Tensor]:
-    """The members of a group with the objects that stay, in their order.
-
-    And ``(n,)`` bool: events whose members agree in their number of objects.
-    """
-    objects = members(raw, group.members)
-    keep, valid = objects.present, objects.valid
-    if selection is not None:
-        passed, agree = _of_objects(selection, raw, objects)
-        valid = valid & agree
-        keep = keep & (passed != 0) & (passed == passed)
-    if key is not None:
-        ranks, agree = _of_objects(key, raw, objects)
-        valid = valid & agree
-        order = _order(-ranks if group.descending else ranks, keep)
-    else:
-        order = _stable_order((~keep).to(torch.int64))
-    lengths = keep.sum(1)
-    return {
-        name: Padded(_indexable(values).gather(1, order), lengths)
-        for name, values in objects.values.items()
-    }, valid
-
-
-def _of_objects(
-    expression: Expression, raw: Mapping[str, Tensor | Padded], objects: Members
-) -> tuple[Tensor, Tensor]:
-    """Its value of each object ``(n, m)`` float64, and ``(n,)`` bool: where there is one of each.
-
-    Raises ConfigError for an expression with one value an event.
-    """
-    found, valid = checked(expression, raw)
-    if not isinstance(found, Padded):
-        raise ConfigError(f"{expression.text!r} has one value an event, not one for each object")
-    values = fitted(found.values, objects.present.shape[1]).to(torch.float64)
-    return values, valid & (found.lengths == objects.lengths)
-
-
-def _order(ranks: Tensor, keep: Tensor) -> Tensor:
-    """Places of the objects: upwards, then those of NaN, then those that do not stay."""
-    unordered = torch.isnan(ranks)
-    order = _stable_order(torch.where(unordered, torch.inf, ranks))
-    last = torch.where(keep, unordered.to(torch.int64), 2).gather(1, order)
-    return order.gather(1, _stable_order(last))
-
-
-def _stable_order(values: Tensor) -> Tensor:
-    """Places of the values of each row, upwards; equal ones stay in order."""
-    return torch.sort(values, dim=1, stable=True).indices
-
-
-def _indexable(values: Tensor) -> Tensor:
-    """The values in a dtype whose places torch can look up."""
-    return values.to(_INDEXABLE.get(values.dtype, values.dtype))

@@ -21,10 +21,7 @@ if _CODE.is_dir():
 import torch  # noqa: E402
 
 from hepdata_adapters.common.core import errors  # noqa: E402
-from hepdata_adapters.common.transform.pipeline import (
-    ScoreFunction,
-    Transform,
-)
+from hepdata_adapters.common.transform.pipeline import ScoreFunction, Transform  # noqa: E402
 from hepdata_serving.answers import answer_batch, predict_events  # noqa: E402
 from hepdata_serving.errors import ArchiveError, BodyError  # noqa: E402
 from hepdata_serving.golden import check_golden  # noqa: E402

@@ -1,0 +1,1 @@
+"""Representations inside exported graphs, each written once on the primitives of a backend."""
