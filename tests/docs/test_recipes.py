@@ -13,10 +13,16 @@ import yaml
 
 from hepdata_adapters.cli import main as cli
 from hepdata_adapters.common.config.split_config import Split
+from hepdata_adapters.common.core.columns import Jagged
+from hepdata_adapters.common.core.frozen_model import FrozenModel
 from hepdata_adapters.common.events import split as splits
 from hepdata_adapters.common.events.split_strategy import SPLITS, SplitStrategy
+from hepdata_adapters.common.files.preparation import Preparation, RawBranch
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.transform import scaling_parameters, scalings
+from hepdata_adapters.common.transform.graph.objects import members
+from hepdata_adapters.common.transform.output import Output
+from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.scalings.function import Function, Scaled
 from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.torch import RootIterableDataset
@@ -84,6 +90,74 @@ def test_a_scaling(scaling: None, tmp_path: Path) -> None:
     for values in (module.numpy(), graph.numpy(), exported(torch.from_numpy(raw))[0].numpy()):
         np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(feature.decode(expected), raw, rtol=1e-5, atol=1e-4)
+
+
+class NumberTransform(FrozenModel):
+    """How many values of a jagged branch are above 0, ``(n, 1)`` float32."""
+
+    kind: Literal["number"] = "number"
+    branch: str
+    counted: tuple[()] = ()
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        return (self.branch,)
+
+    def __call__(self, columns: Any) -> Output:
+        lists = columns[self.branch].to_lists()
+        numbers = np.array([[sum(x > 0 for x in values)] for values in lists], np.float32)
+        return Output({"": numbers}, np.zeros((len(numbers), 0), np.int32))
+
+
+def number(backend: Any, columns: Any, transform: NumberTransform) -> dict[str, Any]:
+    """The same in the operations of a backend."""
+    objects = members(backend, columns, transform.branches)
+    above = backend.count(objects.present & (objects.values[transform.branch] > 0))
+    return {"": backend.cast(backend.expand(above, 1), "float32")}
+
+
+def test_a_representation(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch, tf = pytest.importorskip("torch"), pytest.importorskip("tensorflow")
+    from hepdata_adapters.tf.transform import event_transform as in_tf
+    from hepdata_adapters.tf.transform.objects import TfTensors
+    from hepdata_adapters.torch.transform import event_transform as in_torch
+    from hepdata_adapters.torch.transform.objects import TorchTensors
+
+    class Number(torch.nn.Module):
+        def __init__(self, transform: NumberTransform) -> None:
+            super().__init__()
+            self.transform = transform
+
+        def forward(self, columns: Any) -> Any:
+            backend = TorchTensors()
+            made = number(backend, columns, self.transform)
+            return made, backend.valid
+
+    monkeypatch.setitem(in_torch._MODULES, NumberTransform, Number)
+    makers = {
+        **in_tf._MAKERS,
+        NumberTransform: lambda columns, one: number(TfTensors(), columns, one),
+    }
+    monkeypatch.setattr(in_tf, "_MAKERS", makers)
+    monkeypatch.setattr(in_tf.Transform, "model_validate", lambda transform: transform)
+
+    branch = RawBranch(name="pt", kind="jagged", dtype="float32")
+    transform = Transform.model_construct(
+        preparation=Preparation(branches=(branch,)),
+        inputs={"numbers": NumberTransform(branch="pt")},
+    )
+    lists = [[30.0, 20.0], [], [-8.0]]
+    expected = transform({"pt": Jagged.from_lists(lists)}).arrays["numbers"]
+    assert expected.tolist() == [[2.0], [0.0], [0.0]]
+    padded = np.array([[30, 20], [99, 99], [-8, 99]], np.float32)
+    dense = {"pt": padded, "pt_length": np.array([2, 0, 1])}
+    module = in_torch.EventTransform(transform)
+    arrays, valid = module({name: torch.from_numpy(values) for name, values in dense.items()})
+    assert arrays["numbers"].tolist() == expected.tolist()
+    assert valid.all()
+    layer = in_tf.EventTransform(transform)
+    graph = layer({name: tf.constant(values) for name, values in dense.items()})
+    assert graph["numbers"].numpy().tolist() == expected.tolist()
 
 
 class OddSplit(Split):
