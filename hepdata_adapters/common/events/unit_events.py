@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.config.dataset_config import DatasetConfig, Sample
 from hepdata_adapters.common.core.columns import Columns
+from hepdata_adapters.common.events.labels import labels_of
 from hepdata_adapters.common.events.layout import Layout
 from hepdata_adapters.common.events.selection import member_codes
 from hepdata_adapters.common.events.split import SPLITS, SplitName
-from hepdata_adapters.common.events.targets import labels_of, weights_of
+from hepdata_adapters.common.events.weights import weights_of
 from hepdata_adapters.common.files.manifest import FileInfo
 from hepdata_adapters.common.files.source import Source
 

@@ -16,8 +16,8 @@ from hepdata_adapters.common.config.dataset_config import Task
 from hepdata_adapters.common.core.errors import HepDataError
 from hepdata_adapters.common.core.ledger import Ledger, SharedLedger
 from hepdata_adapters.common.core.writing import check_folder
+from hepdata_adapters.common.events.labels import check_classes
 from hepdata_adapters.common.events.split import SPLITS, SplitName
-from hepdata_adapters.common.events.targets import check_classes
 from hepdata_adapters.common.runs.pictures import Roc, plot_regression, plot_roc, plot_scores
 from hepdata_adapters.common.runs.run_folder import Run, write_json
 from hepdata_adapters.common.stream.dataset import Dataset

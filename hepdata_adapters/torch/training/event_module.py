@@ -23,7 +23,7 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
 from hepdata_adapters.common.config.dataset_config import Task
 from hepdata_adapters.common.core.errors import ConfigError
-from hepdata_adapters.common.events.targets import check_classes
+from hepdata_adapters.common.events.labels import check_classes
 from hepdata_adapters.common.transform.pipeline import chosen
 from hepdata_adapters.torch.data.convert import TensorBatch, Tensors
 
