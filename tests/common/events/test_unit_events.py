@@ -130,4 +130,6 @@ def test_nothing_else_finds_labels_weights_or_members_of_units():
         for path in package.rglob("*.py")
         if re.search(r"\b(labels_of|weights_of|member_codes)\(", path.read_text())
     }
-    assert users == {f"common/events/{name}.py" for name in ("selection", "targets", "unit_events")}
+    assert users == {
+        f"common/events/{name}.py" for name in ("labels", "selection", "unit_events", "weights")
+    }
