@@ -19,7 +19,7 @@ from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.specs.binding import Binding, FileRecord
 from hepdata_adapters.common.specs.class_statistics import ClassStatistics
 from hepdata_adapters.common.specs.identities import Seen
-from hepdata_adapters.common.specs.possible import impossible_counts, impossible_files
+from hepdata_adapters.common.specs.plausible_counts import impossible_counts, impossible_files
 from hepdata_adapters.common.specs.separation import Shapes
 from hepdata_adapters.common.specs.sparse import Sparse
 from hepdata_adapters.common.specs.statistics import BranchStatistics

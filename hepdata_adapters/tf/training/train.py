@@ -23,6 +23,7 @@ from hepdata_adapters.common.runs.training import (
     resumed_job,
 )
 from hepdata_adapters.tf.data.dataset import RootSource
+from hepdata_adapters.tf.training.interruptible import RESUME, Resumable, forget, read_state
 from hepdata_adapters.tf.training.losses import EventLoss, difference
 from hepdata_adapters.tf.training.models import (
     build_model,
@@ -30,7 +31,6 @@ from hepdata_adapters.tf.training.models import (
     gives_probabilities,
     model_inputs,
 )
-from hepdata_adapters.tf.training.resumable import RESUME, Resumable, forget, read_state
 from hepdata_adapters.tf.training.run_folder import WEIGHTS, load_run
 
 

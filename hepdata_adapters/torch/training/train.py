@@ -29,8 +29,8 @@ from hepdata_adapters.common.runs.training import (
 )
 from hepdata_adapters.torch.data.datamodule import RootDataModule
 from hepdata_adapters.torch.training.event_module import UNDEFINED_AUC, EventModule
+from hepdata_adapters.torch.training.interruptible import Resumable
 from hepdata_adapters.torch.training.models import build_model
-from hepdata_adapters.torch.training.resumable import Resumable
 from hepdata_adapters.torch.training.run_folder import CHECKPOINT, load_run
 
 RESUME = "resume.ckpt"

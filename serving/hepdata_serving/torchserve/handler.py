@@ -26,9 +26,9 @@ from hepdata_serving.answers import answer_batch, predict_events  # noqa: E402
 from hepdata_serving.errors import ArchiveError, BodyError  # noqa: E402
 from hepdata_serving.golden import check_golden  # noqa: E402
 from hepdata_serving.integrity import check_folder, parse_json  # noqa: E402
-from hepdata_serving.torchserve.arrived import body_of  # noqa: E402
-from hepdata_serving.torchserve.marker import REFUSED  # noqa: E402
 from hepdata_serving.torchserve.program import load_program  # noqa: E402
+from hepdata_serving.torchserve.refusal_line import REFUSED  # noqa: E402
+from hepdata_serving.torchserve.request_body import body_of  # noqa: E402
 
 
 class RawEventHandler:

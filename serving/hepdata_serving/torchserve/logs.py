@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hepdata_serving.torchserve.marker import REFUSED
+from hepdata_serving.torchserve.refusal_line import REFUSED
 
 LOG_FILE = "torchserve.log"
 
