@@ -122,7 +122,7 @@ class TorchTensors(TensorBackend):
 
     math = cast(Mathematics, TorchMathematics)
     padded = Padded
-    stack, expand, reshape, fmod = torch.stack, torch.unsqueeze, torch.reshape, torch.fmod
+    stack, expand, fmod = torch.stack, torch.unsqueeze, torch.fmod
     fitted = staticmethod(fitted)
     cast = staticmethod(lambda values, dtype: values.to(getattr(torch, dtype)))
     width = staticmethod(lambda values: values.shape[1])
@@ -144,7 +144,8 @@ class TorchTensors(TensorBackend):
     def refuse(self, flags: Tensor, *message: Any) -> None:
         self.require(none_of(flags) if flags.ndim > 1 else ~flags)
 
-    refuse_columns = refuse
+    def refuse_columns(self, flags: Tensor, present: Tensor, *_: Any) -> None:
+        self.refuse(flags & present.unsqueeze(2))
 
     def check_lengths(self, lists: Mapping[str, Padded]) -> None:
         first, *others = lists.values()
@@ -172,8 +173,12 @@ class TorchTensors(TensorBackend):
         counted = torch.stack([inside.double() if w is None else w for w in weights], 1)
         counted = torch.where(inside.unsqueeze(1), counted, 0)
         zeros = counted.new_zeros(counted.shape[0], len(weights), image.cells)
-        sums = zeros.scatter_add(2, cell.unsqueeze(1).expand(-1, len(weights), -1), counted)
-        return sums.movedim(1, -1) if image.channels_last else sums
+        return zeros.scatter_add(2, cell.unsqueeze(1).expand(-1, len(weights), -1), counted)
+
+    @staticmethod
+    def images(sums: Tensor, image: ImageTransform) -> Tensor:
+        found = sums.reshape(-1, len(image.channels), *image.bins)
+        return found.movedim(1, -1) if image.channels_last else found
 
     def evaluate(
         self, expression: Expression, columns: Mapping[str, Tensor | Padded]
