@@ -84,9 +84,7 @@ class TfTensors(TensorBackend):
         refuse_events(flags, lambda row: tuple(of_event(part, row) for part in message))
 
     @classmethod
-    def refuse_columns(
-        cls, flags: tf.Tensor, present: tf.Tensor, names: Sequence[str], reason: str
-    ) -> None:
+    def refuse_columns(cls, flags: Any, present: Any, names: Sequence[str], reason: str) -> None:
         for number, name in enumerate(names):
             cls.refuse(flags[:, :, number] & present, f"{name} {reason}")
 

@@ -104,10 +104,8 @@ def padded(columns: Mapping[str, Tensor | Padded], branch: str) -> Padded:
 
 
 def check_float64(numbers: Tensor, does: str) -> None:
-    """Raise ConfigError if a module that computes with them was cast to another dtype.
-
-    They are buffers, because an ONNX graph would round Python floats to float32.
-    """
+    """Raise ConfigError if the module that has these buffers was cast to another dtype."""
+    # they are no Python floats, because an ONNX graph would round those to float32
     if numbers.dtype != torch.float64:
         raise ConfigError(
             f"{does} in float64 and was cast to {numbers.dtype}: cast the model behind it, not both"
@@ -180,9 +178,7 @@ class TorchTensors(TensorBackend):
         found = sums.reshape(-1, len(image.channels), *image.bins)
         return found.movedim(1, -1) if image.channels_last else found
 
-    def evaluate(
-        self, expression: Expression, columns: Mapping[str, Tensor | Padded]
-    ) -> Tensor | Padded:
+    def evaluate(self, expression: Expression, columns: Mapping[str, Any]) -> Tensor | Padded:
         value, valid = checked(expression, columns)
         self.require(valid)
         return value

@@ -45,10 +45,7 @@ class TensorBackend(Protocol):
 
 
 def maker_of(name: str, transform: Any, makers: Mapping[type, Maker]) -> Maker:
-    """What makes the representation, by the type of its transform.
-
-    Raises ConfigError naming one that has no dense tensor.
-    """
+    """What makes the representation. Raises ConfigError naming one without a dense tensor."""
     sparse = getattr(transform, "sparse", False)
     maker = None if sparse else makers.get(type(transform))
     if maker is None:
