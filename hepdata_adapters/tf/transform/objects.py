@@ -40,8 +40,8 @@ class TfTensors(TensorBackend):
     math = cast(Mathematics, TfMathematics)
     padded = Padded
     stack, expand = staticmethod(tf.stack), staticmethod(tf.expand_dims)
-    fmod, reshape = staticmethod(tf.truncatemod), staticmethod(tf.reshape)
-    cast, evaluate = staticmethod(tf.cast), staticmethod(evaluate)
+    cast, fmod = staticmethod(tf.cast), staticmethod(tf.truncatemod)
+    evaluate = staticmethod(evaluate)
     width = staticmethod(lambda values: tf.shape(values)[1])
     places = staticmethod(lambda width, like: tf.range(width, dtype=tf.int64))
     upwards = staticmethod(lambda values: tf.argsort(values, axis=1, stable=True))
@@ -67,8 +67,12 @@ class TfTensors(TensorBackend):
         places = tf.where(inside)
         numbers = tf.stack([places[:, 0], tf.gather_nd(cell, places)], 1)
         shape = [tf.shape(cell, tf.int64)[0], image.cells, len(weights)]
-        sums = tf.scatter_nd(numbers, tf.gather_nd(tf.stack(counted, 2), places), shape)
-        return sums if image.channels_last else tf.transpose(sums, [0, 2, 1])
+        return tf.scatter_nd(numbers, tf.gather_nd(tf.stack(counted, 2), places), shape)
+
+    @staticmethod
+    def images(sums: tf.Tensor, image: ImageTransform) -> tf.Tensor:
+        found, last = tf.reshape(sums, [-1, *image.bins, len(image.channels)]), len(image.shape)
+        return found if image.channels_last else tf.transpose(found, [0, last, *range(1, last)])
 
     @staticmethod
     def refuse(flags: tf.Tensor, *message: Any) -> None:
@@ -80,9 +84,9 @@ class TfTensors(TensorBackend):
         refuse_events(flags, lambda row: tuple(of_event(part, row) for part in message))
 
     @classmethod
-    def refuse_columns(cls, flags: tf.Tensor, names: Sequence[str], reason: str) -> None:
+    def refuse_columns(cls, flags: Any, present: Any, names: Sequence[str], reason: str) -> None:
         for number, name in enumerate(names):
-            cls.refuse(flags[:, :, number], f"{name} {reason}")
+            cls.refuse(flags[:, :, number] & present, f"{name} {reason}")
 
     @classmethod
     def check_lengths(cls, lists: Mapping[str, Padded]) -> None:

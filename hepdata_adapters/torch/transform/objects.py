@@ -104,10 +104,8 @@ def padded(columns: Mapping[str, Tensor | Padded], branch: str) -> Padded:
 
 
 def check_float64(numbers: Tensor, does: str) -> None:
-    """Raise ConfigError if a module that computes with them was cast to another dtype.
-
-    They are buffers, because an ONNX graph would round Python floats to float32.
-    """
+    """Raise ConfigError if the module that has these buffers was cast to another dtype."""
+    # they are no Python floats, because an ONNX graph would round those to float32
     if numbers.dtype != torch.float64:
         raise ConfigError(
             f"{does} in float64 and was cast to {numbers.dtype}: cast the model behind it, not both"
@@ -122,7 +120,7 @@ class TorchTensors(TensorBackend):
 
     math = cast(Mathematics, TorchMathematics)
     padded = Padded
-    stack, expand, reshape, fmod = torch.stack, torch.unsqueeze, torch.reshape, torch.fmod
+    stack, expand, fmod = torch.stack, torch.unsqueeze, torch.fmod
     fitted = staticmethod(fitted)
     cast = staticmethod(lambda values, dtype: values.to(getattr(torch, dtype)))
     width = staticmethod(lambda values: values.shape[1])
@@ -144,7 +142,8 @@ class TorchTensors(TensorBackend):
     def refuse(self, flags: Tensor, *message: Any) -> None:
         self.require(none_of(flags) if flags.ndim > 1 else ~flags)
 
-    refuse_columns = refuse
+    def refuse_columns(self, flags: Tensor, present: Tensor, *_: Any) -> None:
+        self.refuse(flags & present.unsqueeze(2))
 
     def check_lengths(self, lists: Mapping[str, Padded]) -> None:
         first, *others = lists.values()
@@ -172,12 +171,14 @@ class TorchTensors(TensorBackend):
         counted = torch.stack([inside.double() if w is None else w for w in weights], 1)
         counted = torch.where(inside.unsqueeze(1), counted, 0)
         zeros = counted.new_zeros(counted.shape[0], len(weights), image.cells)
-        sums = zeros.scatter_add(2, cell.unsqueeze(1).expand(-1, len(weights), -1), counted)
-        return sums.movedim(1, -1) if image.channels_last else sums
+        return zeros.scatter_add(2, cell.unsqueeze(1).expand(-1, len(weights), -1), counted)
 
-    def evaluate(
-        self, expression: Expression, columns: Mapping[str, Tensor | Padded]
-    ) -> Tensor | Padded:
+    @staticmethod
+    def images(sums: Tensor, image: ImageTransform) -> Tensor:
+        found = sums.reshape(-1, len(image.channels), *image.bins)
+        return found.movedim(1, -1) if image.channels_last else found
+
+    def evaluate(self, expression: Expression, columns: Mapping[str, Any]) -> Tensor | Padded:
         value, valid = checked(expression, columns)
         self.require(valid)
         return value

@@ -29,7 +29,6 @@ class TensorBackend(Protocol):
     cast: Callable[[Any, str], Any]  # to a dtype by its numpy name
     stack: Callable[..., Any]  # tensors along a new axis
     expand: Callable[..., Any]  # by a new axis of size 1
-    reshape: Callable[..., Any]
     width: Callable[[Any], Any]  # m of (n, m, ...)
     places: Callable[[Any, Any], Any]  # 0, 1, ... of a width, int64, on the device of a tensor
     fitted: Callable[[Any, Any], Any]  # cut, or padded with zeros, to a width
@@ -39,16 +38,14 @@ class TensorBackend(Protocol):
     fmod: Callable[..., Any]  # the exact remainder, with the sign of the first
     last_not_above: Callable[[Any, Any], Any]  # values, edges: a bin for each, int64
     cell_sums: Callable[[Any, Sequence[Any], Any, ImageTransform], Any]  # see `dense_image`
+    images: Callable[[Any, ImageTransform], Any]  # of what ``cell_sums`` gave, (n, *shape)
     refuse: Callable[..., None]  # flags (n,) or (n, ...), *parts of the message
-    refuse_columns: Callable[[Any, Sequence[str], str], None]  # flags (n, m, f), names, reason
+    refuse_columns: Callable[..., None]  # flags (n, m, f), present (n, m), names of f, reason
     check_lengths: Callable[[Mapping[str, Any]], None]  # equal, and such as their rows can have
 
 
 def maker_of(name: str, transform: Any, makers: Mapping[type, Maker]) -> Maker:
-    """What makes the representation, by the type of its transform.
-
-    Raises ConfigError naming one that has no dense tensor.
-    """
+    """What makes the representation. Raises ConfigError naming one without a dense tensor."""
     sparse = getattr(transform, "sparse", False)
     maker = None if sparse else makers.get(type(transform))
     if maker is None:

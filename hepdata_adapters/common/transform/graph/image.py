@@ -42,11 +42,11 @@ def dense_image(
         weights.append(backend.cast(objects.values[channel], "float64"))
         infinite = objects.present & ~backend.math.isfinite(weights[-1])
         backend.refuse(infinite, f"{channel} holds NaN or infinity")
-    # objects inside by cell, in float64: (n, c, cells), or (n, cells, c) with the channels last
+    # of the objects inside, float64, in the order of axes that suits the backend
     sums = backend.cell_sums(cell, weights, inside, transform)
     # written so that NaN is refused
     backend.refuse(~(abs(sums) <= LARGEST), "a cell adds up to more than float32 holds")
-    return {"": backend.reshape(backend.cast(sums, "float32"), [-1, *transform.shape])}
+    return {"": backend.images(backend.cast(sums, "float32"), transform)}
 
 
 def _find(backend: TensorBackend, values: Any, axis: ImageBins, edges: Any) -> tuple[Any, Any]:

@@ -36,11 +36,8 @@ def padded_set(
         refused = backend.math.isnan(values)
     else:
         refused = values != values  # none
-    backend.refuse_columns(
-        refused & backend.expand(objects.present, 2),
-        transform.branches,
-        "holds NaN, infinity or a value that its scaling does not allow",
-    )
+    reason = "holds NaN, infinity or a value that its scaling does not allow"
+    backend.refuse_columns(refused, objects.present, transform.branches, reason)
     if transform.overflow == "error":
         given, most = f"{transform.branches[0]} has ", f" objects, at most {transform.length} fit"
         backend.refuse(objects.lengths > transform.length, given, objects.lengths, most)
