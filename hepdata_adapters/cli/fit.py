@@ -50,14 +50,14 @@ def fit(
 
     Ctrl-C and SIGTERM stop it after the next batch, and --resume goes on.
     """
-    from hepdata_adapters import runs
-
     if resume is not None:
         if config or output or framework or overrides or overwrite:
             raise ConfigError(
                 "--resume RUN goes on with the config and the folder of the run: nothing else "
                 "can be given with it"
             )
+        from hepdata_adapters import runs
+
         show_metrics(runs.resume(resume, user_code=not no_user_code), resume)
         return
     if not config:
@@ -72,6 +72,8 @@ def fit(
             print(f"class {sample.label:g}: {sample.files[0]}", file=sys.stderr)
     else:
         parsed = load_config(config[0], changed, user_code=not no_user_code)
+    from hepdata_adapters import runs
+
     folder = output or Path("runs") / parsed.name
     show_metrics(runs.fit(parsed, folder, overwrite=overwrite), folder)
 

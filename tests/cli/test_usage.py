@@ -241,7 +241,7 @@ def test_validate_says_what_was_understood(call, project):
         ("samples.0.tree=Evnts", 1, "did you mean 'Events'?"),
         ("features=[y]", 1, "no branch 'y'"),
         ("samples.0.label=null", 2, "without a label"),
-        ("trainning.epochs=3", 2, "did you mean 'training'?"),
+        ("trainning.epochs=3", 2, "did you mean 'training'"),
         ("specs=none.json", 1, "no specs file"),
         ("model.factory=none.py:make", 2, "no file"),
         ("model.factory=nothing", 2, "module:function or file.py:function"),
