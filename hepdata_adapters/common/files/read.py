@@ -16,19 +16,37 @@ import numpy as np
 from hepdata_adapters.common.core.columns import Column, Columns, Jagged
 from hepdata_adapters.common.files.baskets import check_branch, check_offsets
 from hepdata_adapters.common.files.count_branches import Place
+from hepdata_adapters.common.files.ntuple_pages import PageCache, read_pages
 from hepdata_adapters.common.files.schema import Branch, is_rntuple
 
 
-def read_columns(tree: Any, branches: Sequence[Branch], start: int, stop: int) -> Columns:
+def read_columns(
+    tree: Any, branches: Sequence[Branch], start: int, stop: int, pages: PageCache | None = None
+) -> Columns:
     """Entries ``start`` to ``stop`` of the branches, as columns of their native dtypes.
 
-    All are asked for at once, so that the reads of a remote file are joined.
+    All are asked for at once, so that the reads of a remote file are joined. pages: of this tree
+    if it is an RNTuple, where decoded pages are kept from one range to the next.
     """
+    by_page: Columns = {}
+    if is_rntuple(tree) and stop > start:
+        kept = PageCache(0) if pages is None else pages
+        for branch in branches:
+            column = read_pages(tree, branch, start, stop, kept)
+            if column is not None:
+                by_page[branch.name] = _native(column, branch)
+    rest = [branch for branch in branches if branch.name not in by_page]
     read = _read_ntuple if is_rntuple(tree) else _read_ttree
-    arrays = read(tree, [branch.place for branch in branches], start, stop)
-    return {
-        branch.name: _column(array, branch) for branch, array in zip(branches, arrays, strict=True)
-    }
+    arrays = read(tree, [branch.place for branch in rest], start, stop) if rest else []
+    others = {branch.name: _column(a, branch) for branch, a in zip(rest, arrays, strict=True)}
+    return {branch.name: (by_page | others)[branch.name] for branch in branches}
+
+
+def _native(column: Column, branch: Branch) -> Column:
+    dtype = np.dtype(branch.dtype)
+    if isinstance(column, Jagged):
+        return Jagged(np.ascontiguousarray(column.content, dtype), column.offsets)
+    return np.ascontiguousarray(column, dtype)
 
 
 def _read_ttree(tree: Any, places: Sequence[Place], start: int, stop: int) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
@@ -33,7 +33,8 @@ class Branch:
     among those of its parent; of an RNTuple the names from the field down to the member.
     namesakes: branches of this very name, of which this one counts. count: of a jagged branch its
     number of values, and of a flat one the number that it is, by a name which all branches of the
-    tree with this number have; empty where the file has none.
+    tree with this number have; empty where the file has none. columns: of an RNTuple the numbers of
+    its columns: of the values, or of offsets and values.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Branch:
     namesakes: int = 1
     count: str = ""
     why: str = ""
+    columns: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def readable(self) -> bool:
@@ -193,8 +195,8 @@ def _ntuple_branches(tree: Any) -> Iterable[Branch]:
     form = tree.to_akform()
     form = form[0] if isinstance(form, tuple) else form
     typenames: dict[str, str] = {}
-    for name, field in tree.items():
-        typenames.setdefault(name, field.typename)
+    for name, item in tree.items():
+        typenames.setdefault(name, item.typename)
     for name, content in zip(form.fields, form.contents, strict=True):
         if name.startswith("_collection") and not typenames.get(name):
             continue  # ROOT's importer projects the members of these into named fields
@@ -211,18 +213,25 @@ def _from_form(place: tuple[str, ...], form: Any, typenames: dict[str, str]) -> 
     )
     if isinstance(form, ak.forms.NumpyForm) and not form.inner_shape:
         count = cardinality(form)
-        yield Branch(name, "flat", form.primitive, 1, typename, place, count=count)
+        columns = () if count else _columns(form)
+        yield Branch(name, "flat", form.primitive, 1, typename, place, count=count, columns=columns)
     elif form.parameter("__array__") in ("string", "bytestring"):
         yield Branch(name, "unsupported", typename=typename, place=place)
     elif isinstance(inner, ak.forms.NumpyForm) and inner.parameter("__array__") is None:
         if isinstance(form, ak.forms.RegularForm):
-            yield Branch(name, "array", inner.primitive, form.size, typename, place)
+            columns = _columns(inner)
+            yield Branch(
+                name, "array", inner.primitive, form.size, typename, place, columns=columns
+            )
         else:
             count = offsets_column(form)
-            yield Branch(name, "jagged", inner.primitive, 1, typename, place, count=count)
+            columns = _columns(form, inner)
+            yield Branch(
+                name, "jagged", inner.primitive, 1, typename, place, count=count, columns=columns
+            )
     elif isinstance(form, ak.forms.RecordForm) and not form.is_tuple:
-        for field, content in zip(form.fields, form.contents, strict=True):
-            yield from _from_form((*place, field), content, typenames)
+        for member, content in zip(form.fields, form.contents, strict=True):
+            yield from _from_form((*place, member), content, typenames)
     elif isinstance(form, ak.forms.ListOffsetForm) and isinstance(inner, ak.forms.RecordForm):
         for field, content in zip(inner.fields, inner.contents, strict=True):
             numeric = isinstance(content, ak.forms.NumpyForm)
@@ -230,10 +239,16 @@ def _from_form(place: tuple[str, ...], form: Any, typenames: dict[str, str]) -> 
             yield Branch(
                 f"{name}.{field}", kind, content.primitive if numeric else "",
                 typename=typenames.get(f"{name}.{field}", typename), place=(*place, field),
-                count=offsets_column(form),
+                count=offsets_column(form), columns=_columns(form, content) if numeric else (),
             )  # fmt: skip
     else:
         yield Branch(name, "unsupported", typename=typename, place=place)
+
+
+def _columns(*forms: Any) -> tuple[int, ...]:
+    """The numbers of the columns of an RNTuple that forms are of; none where one has none."""
+    names = [str(form.form_key or "").partition("column-")[2] for form in forms]
+    return tuple(int(name) for name in names) if all(map(str.isdecimal, names)) else ()
 
 
 def _native(dtype: Any) -> str:

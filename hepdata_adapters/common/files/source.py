@@ -13,6 +13,7 @@ from hepdata_adapters.common.core.errors import FileError, InvalidValueError, Re
 from hepdata_adapters.common.files.checksums import Records
 from hepdata_adapters.common.files.content import content_of
 from hepdata_adapters.common.files.manifest import FileInfo
+from hepdata_adapters.common.files.ntuple_pages import PageCache
 from hepdata_adapters.common.files.open import open_root, reading
 from hepdata_adapters.common.files.read import read_columns
 from hepdata_adapters.common.files.schema import Branch, get_tree
@@ -47,6 +48,7 @@ class Source:
         self._open: OrderedDict[tuple[str, str], Opened] = OrderedDict()
         self._units: OrderedDict[tuple[str, str, int], tuple[Columns, int]] = OrderedDict()
         self._bytes = 0
+        self._pages = PageCache(max_bytes // 2)
         self._records = Records()
 
     def __enter__(self) -> Source:
@@ -66,15 +68,15 @@ class Source:
 
     def close(self) -> None:
         """Close all files and forget all units."""
-        while self._open:
-            self._open.popitem()[1].directory.close()
+        for opened in list(self._open.values()):
+            self._drop(opened)
         self._units.clear()
         self._bytes = 0
 
     @property
     def cached_bytes(self) -> int:
-        """Bytes of the units kept."""
-        return self._bytes
+        """Bytes of the units kept, and of decoded pages that reach beyond one."""
+        return self._bytes + self._pages.cached_bytes
 
     def unit(self, file: FileInfo, number: int) -> Columns:
         """All columns of one unit of a file, from the cache if it is there."""
@@ -86,7 +88,7 @@ class Source:
         size = sum(column.nbytes for column in columns.values())
         self._units[name] = (columns, size)
         self._bytes += size
-        while self._bytes > self._max_bytes and len(self._units) > 1:
+        while self.cached_bytes > self._max_bytes and len(self._units) > 1:
             self._bytes -= self._units.popitem(last=False)[1][1]
         return columns
 
@@ -99,7 +101,7 @@ class Source:
         opened = self._opened(file)
         branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
         try:
-            columns = _read(opened.tree, branches, start, stop, file)
+            columns = _read(opened, branches, start, stop, self._pages)
         except FileError:
             self._check(opened, ask=False)  # what looks like damage may be another file
             self._drop(opened)  # a broken handle serves no second try
@@ -156,15 +158,19 @@ class Source:
 
     def _drop(self, opened: Opened) -> None:
         self._open.pop((opened.file.url, opened.file.tree), None)
+        self._pages.forget(opened.tree)
         opened.directory.close()
 
 
-def _read(tree: Any, branches: Sequence[Branch], start: int, stop: int, file: FileInfo) -> Columns:
+def _read(
+    opened: Opened, branches: Sequence[Branch], start: int, stop: int, pages: PageCache
+) -> Columns:
     """`read_columns`; the FileError names the branches that cannot be read."""
+    file, tree = opened.file, opened.tree
     place: Any = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
     try:
         with reading(**place):
-            return read_columns(tree, branches, start, stop)
+            return read_columns(tree, branches, start, stop, pages)
     except FileError as error:
         if of_file(error):
             read_each(lambda few: read_columns(tree, few, start, stop), branches, place)

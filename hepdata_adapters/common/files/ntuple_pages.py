@@ -1,0 +1,160 @@
+"""Columns of an RNTuple page by page: what an entry range costs does not depend on its cluster.
+
+uproot decodes the whole cluster around an entry range, which may be the whole file. Here only the
+pages that hold the range are decoded, by uproot's own functions, and a page that reaches beyond it
+is kept for the next range. (RNTuple binary format, version 1.0: "Page list envelope", "Column
+encodings"; offsets of lists count from the start of their cluster.)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepdata_adapters.common.core.columns import Column, Jagged
+from hepdata_adapters.common.files.baskets import DamagedError, check_offsets
+from hepdata_adapters.common.files.schema import Branch
+
+Key = tuple[int, int, int, int]
+"""An RNTuple, and the numbers of cluster, column and page."""
+
+
+class PageCache:
+    """Decoded pages that reached beyond what was read of them, those used last, within bounds.
+
+    Keys begin with the ``id`` of the RNTuple; `forget` it before the RNTuple goes.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._bytes = max_bytes, 0
+        self._pages: OrderedDict[Key, NDArray[Any]] = OrderedDict()
+
+    @property
+    def cached_bytes(self) -> int:
+        return self._bytes
+
+    def get(self, key: Key) -> NDArray[Any] | None:
+        page = self._pages.get(key)
+        if page is not None:
+            self._pages.move_to_end(key)
+        return page
+
+    def keep(self, key: Key, page: NDArray[Any]) -> None:
+        if page.nbytes > self._max_bytes or key in self._pages:
+            return
+        self._pages[key] = page
+        self._bytes += page.nbytes
+        while self._bytes > self._max_bytes:
+            self._bytes -= self._pages.popitem(last=False)[1].nbytes
+
+    def forget(self, ntuple: Any) -> None:
+        """Drop all pages of an RNTuple."""
+        for key in [key for key in self._pages if key[0] == id(ntuple)]:
+            self._bytes -= self._pages.pop(key).nbytes
+
+
+def read_pages(
+    ntuple: Any, branch: Branch, start: int, stop: int, pages: PageCache
+) -> Column | None:
+    """Entries ``start`` to ``stop`` of a branch, in the dtype of the file.
+
+    None for a branch whose columns are not there in all clusters, or of another kind: uproot
+    knows how. Raises DamagedError where pages, offsets and entries do not fit each other.
+    """
+    columns = branch.columns
+    clusters = list(_clusters(ntuple, start, stop))
+    if not columns or not all(_plain(ntuple, cluster, columns) for cluster, *_ in clusters):
+        return None
+    if branch.kind != "jagged":
+        size = branch.size
+        parts = []
+        for cluster, first, last, entries in clusters:
+            _check_size(ntuple, cluster, columns[0], entries * size, branch.name)
+            parts.append(_elements(ntuple, cluster, columns[0], first * size, last * size, pages))
+        values = _joined(parts)
+        return values.reshape(-1, size) if branch.kind == "array" else values
+    contents: list[NDArray[Any]] = []
+    ends = [np.zeros(1, np.int64)]
+    for cluster, first, last, entries in clusters:
+        _check_size(ntuple, cluster, columns[0], entries, branch.name)
+        before = first - 1 if first else 0
+        offsets = _elements(ntuple, cluster, columns[0], before, last, pages).astype(np.int64)
+        offsets = offsets if first else np.concatenate((np.zeros(1, np.int64), offsets))
+        check_offsets(offsets, _size(ntuple, cluster, columns[1]), f"the lists of {branch.name}")
+        low, high = int(offsets[0]), int(offsets[-1])
+        contents.append(_elements(ntuple, cluster, columns[1], low, high, pages))
+        ends.append(offsets[1:] - low + ends[-1][-1])
+    return Jagged(_joined(contents), np.concatenate(ends))
+
+
+def _clusters(ntuple: Any, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Number, first and last entry inside, and all entries of the clusters that hold a range."""
+    for number, summary in enumerate(ntuple.cluster_summaries):
+        begin, entries = int(summary.num_first_entry), int(summary.num_entries)
+        if begin < stop and begin + entries > start:
+            yield number, max(start - begin, 0), min(stop - begin, entries), entries
+
+
+def _plain(ntuple: Any, cluster: int, columns: tuple[int, ...]) -> bool:
+    """Whether the columns are in the cluster, in the representation that the schema names."""
+    links, records = ntuple.page_link_list[cluster], ntuple.column_records
+    return all(
+        column < min(len(links), len(records))
+        and not links[column].suppressed
+        and records[column].first_element_index == 0
+        for column in columns
+    )
+
+
+def _size(ntuple: Any, cluster: int, column: int) -> int:
+    """Elements of a column in a cluster."""
+    return sum(page.num_elements for page in ntuple.page_link_list[cluster][column].pages)
+
+
+def _check_size(ntuple: Any, cluster: int, column: int, wanted: int, name: str) -> None:
+    size = _size(ntuple, cluster, column)
+    if size != wanted:
+        raise DamagedError(f"cluster {cluster} has {size} elements of {name}; there are {wanted}")
+
+
+def _elements(
+    ntuple: Any, cluster: int, column: int, first: int, last: int, pages: PageCache
+) -> NDArray[Any]:
+    """Elements ``first`` to ``last`` of a column in a cluster, a copy."""
+    descriptions = ntuple.page_link_list[cluster][column].pages
+    edges = [0, *np.cumsum([page.num_elements for page in descriptions], dtype=np.int64).tolist()]
+    parts = []
+    for number, (begin, end) in enumerate(pairwise(edges)):
+        if begin >= last or end <= first:
+            continue
+        key = (id(ntuple), cluster, column, number)
+        page = pages.get(key)
+        if page is None:
+            page = _page(ntuple, cluster, column, number, end - begin)
+            if begin < first or end > last:
+                pages.keep(key, page)
+        parts.append(page[max(first - begin, 0) : last - begin])
+    metadata = ntuple.get_field_metadata(column)
+    return _joined(parts, metadata.dtype_result)
+
+
+def _page(ntuple: Any, cluster: int, column: int, number: int, elements: int) -> NDArray[Any]:
+    metadata = ntuple.get_field_metadata(column)
+    values = np.empty(elements, metadata.dtype_result)
+    ntuple.read_page(values, cluster, column, number, metadata)
+    if metadata.dtype != metadata.dtype_result:
+        values[:] = values.view(metadata.dtype)[:elements].copy()
+    # differences start anew in each page, so this sums them as it should
+    ntuple.post_process(values, metadata)
+    return values
+
+
+def _joined(parts: list[NDArray[Any]], dtype: Any = None) -> NDArray[Any]:
+    if not parts:
+        return np.empty(0, dtype or np.float32)
+    return parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
