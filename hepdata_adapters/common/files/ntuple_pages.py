@@ -8,7 +8,6 @@ encodings"; offsets of lists count from the start of their cluster.)
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -18,48 +17,12 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Column, Jagged
 from hepdata_adapters.common.files.baskets import DamagedError, check_offsets
+from hepdata_adapters.common.files.decoded_cache import DecodedCache
 from hepdata_adapters.common.files.schema import Branch
-
-Key = tuple[int, int, int, int]
-"""An RNTuple, and the numbers of cluster, column and page."""
-
-
-class PageCache:
-    """Decoded pages that reached beyond what was read of them, those used last, within bounds.
-
-    Keys begin with the ``id`` of the RNTuple; `forget` it before the RNTuple goes.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self._bytes = max_bytes, 0
-        self._pages: OrderedDict[Key, NDArray[Any]] = OrderedDict()
-
-    @property
-    def cached_bytes(self) -> int:
-        return self._bytes
-
-    def get(self, key: Key) -> NDArray[Any] | None:
-        page = self._pages.get(key)
-        if page is not None:
-            self._pages.move_to_end(key)
-        return page
-
-    def keep(self, key: Key, page: NDArray[Any]) -> None:
-        if page.nbytes > self._max_bytes or key in self._pages:
-            return
-        self._pages[key] = page
-        self._bytes += page.nbytes
-        while self._bytes > self._max_bytes:
-            self._bytes -= self._pages.popitem(last=False)[1].nbytes
-
-    def forget(self, ntuple: Any) -> None:
-        """Drop all pages of an RNTuple."""
-        for key in [key for key in self._pages if key[0] == id(ntuple)]:
-            self._bytes -= self._pages.pop(key).nbytes
 
 
 def read_pages(
-    ntuple: Any, branch: Branch, start: int, stop: int, pages: PageCache
+    ntuple: Any, branch: Branch, start: int, stop: int, pages: DecodedCache
 ) -> Column | None:
     """Entries ``start`` to ``stop`` of a branch, in the dtype of the file.
 
@@ -123,7 +86,7 @@ def _check_size(ntuple: Any, cluster: int, column: int, wanted: int, name: str) 
 
 
 def _elements(
-    ntuple: Any, cluster: int, column: int, first: int, last: int, pages: PageCache
+    ntuple: Any, cluster: int, column: int, first: int, last: int, pages: DecodedCache
 ) -> NDArray[Any]:
     """Elements ``first`` to ``last`` of a column in a cluster, a copy."""
     descriptions = ntuple.page_link_list[cluster][column].pages
@@ -132,12 +95,10 @@ def _elements(
     for number, (begin, end) in enumerate(pairwise(edges)):
         if begin >= last or end <= first:
             continue
-        key = (id(ntuple), cluster, column, number)
-        page = pages.get(key)
-        if page is None:
-            page = _page(ntuple, cluster, column, number, end - begin)
-            if begin < first or end > last:
-                pages.keep(key, page)
+        kept = pages.get(ntuple, (cluster, column, number))
+        page = kept[0] if kept else _page(ntuple, cluster, column, number, end - begin)
+        if not kept and (begin < first or end > last):
+            pages.keep(ntuple, (cluster, column, number), (page,))
         parts.append(page[max(first - begin, 0) : last - begin])
     metadata = ntuple.get_field_metadata(column)
     return _joined(parts, metadata.dtype_result)

@@ -16,23 +16,24 @@ import numpy as np
 from hepdata_adapters.common.core.columns import Column, Columns, Jagged
 from hepdata_adapters.common.files.baskets import check_branch, check_offsets
 from hepdata_adapters.common.files.count_branches import Place
-from hepdata_adapters.common.files.ntuple_pages import PageCache, read_pages
+from hepdata_adapters.common.files.decoded_cache import DecodedCache
+from hepdata_adapters.common.files.ntuple_pages import read_pages
 from hepdata_adapters.common.files.schema import Branch, is_rntuple
 
 
 def read_columns(
-    tree: Any, branches: Sequence[Branch], start: int, stop: int, pages: PageCache | None = None
+    tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache | None = None
 ) -> Columns:
     """Entries ``start`` to ``stop`` of the branches, as columns of their native dtypes.
 
-    All are asked for at once, so that the reads of a remote file are joined. pages: of this tree
-    if it is an RNTuple, where decoded pages are kept from one range to the next.
+    All are asked for at once, so that the reads of a remote file are joined. kept: decoded pages
+    that reach beyond a range.
     """
     by_page: Columns = {}
     if is_rntuple(tree) and stop > start:
-        kept = PageCache(0) if pages is None else pages
+        pages = DecodedCache(0) if kept is None else kept
         for branch in branches:
-            column = read_pages(tree, branch, start, stop, kept)
+            column = read_pages(tree, branch, start, stop, pages)
             if column is not None:
                 by_page[branch.name] = _native(column, branch)
     rest = [branch for branch in branches if branch.name not in by_page]

@@ -12,8 +12,8 @@ from hepdata_adapters.common.core.columns import Columns
 from hepdata_adapters.common.core.errors import FileError, InvalidValueError, ReplacedError
 from hepdata_adapters.common.files.checksums import Records
 from hepdata_adapters.common.files.content import content_of
+from hepdata_adapters.common.files.decoded_cache import DecodedCache
 from hepdata_adapters.common.files.manifest import FileInfo
-from hepdata_adapters.common.files.ntuple_pages import PageCache
 from hepdata_adapters.common.files.open import open_root, reading
 from hepdata_adapters.common.files.read import read_columns
 from hepdata_adapters.common.files.schema import Branch, get_tree
@@ -48,7 +48,7 @@ class Source:
         self._open: OrderedDict[tuple[str, str], Opened] = OrderedDict()
         self._units: OrderedDict[tuple[str, str, int], tuple[Columns, int]] = OrderedDict()
         self._bytes = 0
-        self._pages = PageCache(max_bytes // 2)
+        self._decoded = DecodedCache(max_bytes // 2)
         self._records = Records()
 
     def __enter__(self) -> Source:
@@ -76,7 +76,7 @@ class Source:
     @property
     def cached_bytes(self) -> int:
         """Bytes of the units kept, and of decoded pages that reach beyond one."""
-        return self._bytes + self._pages.cached_bytes
+        return self._bytes + self._decoded.cached_bytes
 
     def unit(self, file: FileInfo, number: int) -> Columns:
         """All columns of one unit of a file, from the cache if it is there."""
@@ -101,7 +101,7 @@ class Source:
         opened = self._opened(file)
         branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
         try:
-            columns = _read(opened, branches, start, stop, self._pages)
+            columns = _read(opened, branches, start, stop, self._decoded)
         except FileError:
             self._check(opened, ask=False)  # what looks like damage may be another file
             self._drop(opened)  # a broken handle serves no second try
@@ -158,19 +158,19 @@ class Source:
 
     def _drop(self, opened: Opened) -> None:
         self._open.pop((opened.file.url, opened.file.tree), None)
-        self._pages.forget(opened.tree)
+        self._decoded.forget(opened.tree)
         opened.directory.close()
 
 
 def _read(
-    opened: Opened, branches: Sequence[Branch], start: int, stop: int, pages: PageCache
+    opened: Opened, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache
 ) -> Columns:
     """`read_columns`; the FileError names the branches that cannot be read."""
     file, tree = opened.file, opened.tree
     place: Any = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
     try:
         with reading(**place):
-            return read_columns(tree, branches, start, stop, pages)
+            return read_columns(tree, branches, start, stop, kept)
     except FileError as error:
         if of_file(error):
             read_each(lambda few: read_columns(tree, few, start, stop), branches, place)

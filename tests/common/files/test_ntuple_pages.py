@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hepdata_adapters.common.config.dataset_config import Sample
 from hepdata_adapters.common.core.columns import Column, Jagged
 from hepdata_adapters.common.files.baskets import DamagedError
+from hepdata_adapters.common.files.decoded_cache import DecodedCache
 from hepdata_adapters.common.files.manifest import build_manifest
-from hepdata_adapters.common.files.ntuple_pages import PageCache, read_pages
+from hepdata_adapters.common.files.ntuple_pages import read_pages
 from hepdata_adapters.common.files.schema import Schema, get_tree, read_schema
 from hepdata_adapters.common.files.source import Source
 
@@ -89,7 +90,7 @@ def test_any_range_of_any_clusters_is_that_of_uproot(
         for size in sizes[1:]:
             ntuple.extend(events(random, size))
     tree, schema = opened(path)
-    pages = PageCache(kept)
+    pages = DecodedCache(kept)
     by_page = set()
     for one, other in ranges:
         start, stop = sorted(round(at * sum(sizes)) for at in (one, other))
@@ -118,7 +119,7 @@ def test_foreign_ntuples(shared_data: Path) -> None:
 def compare_all(path: Path, name: str, seed: int, least: int) -> None:
     tree, schema = opened(path, name)
     random = np.random.default_rng(seed)
-    pages, read = PageCache(2**20), 0
+    pages, read = DecodedCache(2**20), 0
     start, stop = sorted(random.integers(0, tree.num_entries + 1, 2).tolist())
     stop = max(stop, min(start + 1, tree.num_entries))
     start = min(start, stop - 1)
@@ -169,4 +170,4 @@ def test_columns_that_do_not_fit_their_cluster_are_refused(tmp_path: Path) -> No
     tree.cluster_summaries[0].num_entries = 9
     for name in ("flat", "pt"):
         with pytest.raises(DamagedError, match=rf"cluster 0 has 10 elements of {name}; there are"):
-            read_pages(tree, schema[name], 0, 5, PageCache(0))
+            read_pages(tree, schema[name], 0, 5, DecodedCache(0))
