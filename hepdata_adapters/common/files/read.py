@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from hepdata_adapters.common.core.columns import Column, Columns, Jagged
-from hepdata_adapters.common.files.baskets import check_branch, check_offsets
-from hepdata_adapters.common.files.count_branches import Place
+from hepdata_adapters.common.files.basket_reader import Wanted, read_baskets
+from hepdata_adapters.common.files.baskets import check_branch, check_offsets, find_baskets
 from hepdata_adapters.common.files.schema import Branch, is_rntuple
 
 
@@ -25,36 +25,41 @@ def read_columns(tree: Any, branches: Sequence[Branch], start: int, stop: int) -
     All are asked for at once, so that the reads of a remote file are joined.
     """
     read = _read_ntuple if is_rntuple(tree) else _read_ttree
-    arrays = read(tree, [branch.place for branch in branches], start, stop)
-    return {
-        branch.name: _column(array, branch) for branch, array in zip(branches, arrays, strict=True)
-    }
+    columns = read(tree, branches, start, stop)
+    return {branch.name: column for branch, column in zip(branches, columns, strict=True)}
 
 
-def _read_ttree(tree: Any, places: Sequence[Place], start: int, stop: int) -> list[Any]:
-    branches = [reduce(lambda parent, at: parent.branches[at], place, tree) for place in places]
-    for branch in branches:
-        check_branch(branch, start, stop)
-    ranges = {
-        place
-        for branch in branches
-        for _, place in branch.entries_to_ranges_or_baskets(start, stop)
-        if isinstance(place, tuple)  # else a basket that came with the tree
-    }
+def _read_ttree(tree: Any, branches: Sequence[Branch], start: int, stop: int) -> list[Column]:
+    holders = [
+        reduce(lambda parent, at: parent.branches[at], branch.place, tree) for branch in branches
+    ]
+    wanted = [Wanted(holder, find_baskets(holder, start, stop), start, stop) for holder in holders]
+    ranges = {place for each in wanted for place in each.places()}
     ahead = getattr(tree.file.source, "ahead", None)
-    options = {"entry_start": start, "entry_stop": stop, "array_cache": None, "library": "ak"}
     with ahead(ranges) if ahead else nullcontext():
-        return [branch.array(**options) for branch in branches]
+        return [
+            _by_uproot(holder, branch, start, stop) if column is None else column
+            for holder, branch, column in zip(holders, branches, read_baskets(wanted), strict=True)
+        ]
 
 
-def _read_ntuple(tree: Any, places: Sequence[Place], start: int, stop: int) -> list[Any]:
-    wanted = {".".join(map(str, place)) for place in places}
+def _by_uproot(holder: Any, branch: Branch, start: int, stop: int) -> Column:
+    check_branch(holder, start, stop)
+    array = holder.array(entry_start=start, entry_stop=stop, array_cache=None, library="ak")
+    return _column(array, branch)
+
+
+def _read_ntuple(tree: Any, branches: Sequence[Branch], start: int, stop: int) -> list[Column]:
+    wanted = {".".join(map(str, branch.place)) for branch in branches}
     found = tree.arrays(
         filter_field=lambda field: field.path in wanted, how=dict,
         entry_start=start, entry_stop=stop, array_cache=None, library="ak",
     )  # fmt: skip
     # members of records come inside their record
-    return [reduce(lambda array, name: array[name], place, found) for place in places]
+    return [
+        _column(reduce(lambda array, name: array[name], branch.place, found), branch)
+        for branch in branches
+    ]
 
 
 def _column(array: Any, branch: Branch) -> Column:
