@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -27,10 +28,25 @@ class UnusualError(ValueError):
     """A basket that is left to uproot."""
 
 
-def uncompressed(stored: memoryview, length: int) -> Bytes:
-    """What the blocks hold, ``(length,)`` uint8. Raises UnusualError where they do not fit."""
-    out = np.empty(length, np.uint8)
-    room = out.data
+class Scratch(threading.local):
+    """Room for one basket, for each thread its own: the next one overwrites it.
+
+    Memory that is new to the process costs half as much again as to uncompress into it.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def room(self, length: int) -> Bytes:
+        """``(length,)`` uint8 of any values."""
+        if length > len(self._bytes):
+            self._bytes = np.empty(length, np.uint8)
+        return self._bytes[:length]
+
+
+def uncompressed(stored: memoryview, out: Bytes) -> Bytes:
+    """What the blocks hold, in ``out``. Raises UnusualError where they do not fill it."""
+    room, length = out.data, len(out)
     place = filled = 0
     while place < len(stored):
         if place + BLOCK.size > len(stored):

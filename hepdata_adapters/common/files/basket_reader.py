@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.core.columns import Column, Jagged
 from hepdata_adapters.common.files.basket_kernels import (
     Bytes,
+    Scratch,
     UnusualError,
     copy_lists,
     copy_numbers,
@@ -30,7 +31,7 @@ from hepdata_adapters.common.files.basket_kernels import (
     list_offsets,
     uncompressed,
 )
-from hepdata_adapters.common.files.baskets import Basket, check_header
+from hepdata_adapters.common.files.baskets import Basket, Header, check_header
 
 VECTOR_HEADER = 10  # bytes in front of a std::vector: size, version, and number of its values
 LARGE = 32 * 1024  # bytes as stored of a basket that is worth a thread
@@ -93,8 +94,9 @@ def read_baskets(wanted: Sequence[Wanted]) -> list[Column | None]:
     Raises DamagedError where the header of a basket cannot be.
     """
     large = sum(basket.size > LARGE for each in wanted for basket in each.baskets)
+    scratch = Scratch()
     with _map(threads() if large > 1 else 1) as each:
-        return each(_read, wanted)
+        return each(lambda one: _read(one, scratch), wanted)
 
 
 def threads() -> int:
@@ -115,23 +117,65 @@ def _map(count: int) -> Iterator[Callable[[Callable[[T], R], Sequence[T]], list[
         yield lambda work, items: list(pool.map(work, items))
 
 
-def _read(wanted: Wanted) -> Column | None:
+class Stored(NamedTuple):
+    """A basket and its bytes, key included; of one that came with the tree, its data."""
+
+    basket: Basket
+    raw: Bytes
+    header: Header
+
+    def content(self, scratch: Scratch) -> tuple[Bytes, NDArray[np.int32] | None]:
+        """Its data, and where lists end in them if it says so; until ``scratch`` is used again."""
+        kept, (key, length, border) = self.basket.kept, self.header
+        if kept is not None:
+            return self.raw, kept.byte_offsets
+        whole = self.raw[key:]
+        if len(whole) != length:
+            whole = uncompressed(whole.data, scratch.room(length))
+        ends = None if border == length else list_ends(whole[border:], key, border)
+        return whole[:border], ends
+
+
+def _stored(wanted: Wanted) -> list[Stored]:
+    """The baskets as they are in the file. Raises DamagedError where a header cannot be."""
+    places = wanted.places()
+    # they come in this order, each may still be under way
+    chunks = iter(wanted.branch.file.source.chunks(places, queue.Queue()) if places else [])
+    found = []
+    for basket in wanted.baskets:
+        if basket.kept is None:
+            raw = next(chunks).raw_data
+            found.append(Stored(basket, raw, _header(raw.data, basket)))
+        else:
+            data = basket.kept.data
+            found.append(Stored(basket, data, Header(0, len(data), len(data))))
+    return found
+
+
+def _header(stored: memoryview, basket: Basket) -> Header:
+    return check_header(
+        lambda start, stop: stored[start:stop], basket.size, basket.number, basket.entries
+    )
+
+
+def _read(wanted: Wanted, scratch: Scratch) -> Column | None:
     layout = layout_of(wanted.branch)
     if layout is None:
         return None
     try:
         if layout.header is None:
-            return _read_numbers(wanted, layout)
-        return _read_lists(wanted, layout.dtype, layout.header)
+            return _read_numbers(wanted, layout, scratch)
+        return _read_lists(wanted, layout.dtype, layout.header, scratch)
     except UnusualError:
         return None
 
 
-def _read_numbers(wanted: Wanted, layout: Layout) -> NDArray[Any]:
+def _read_numbers(wanted: Wanted, layout: Layout, scratch: Scratch) -> NDArray[Any]:
     size = prod(layout.shape)
     out = np.empty((wanted.stop - wanted.start) * size, layout.dtype)
     width = size * out.dtype.itemsize
-    for basket, data, ends in _contents(wanted):
+    for stored in _stored(wanted):
+        basket, (data, ends) = stored.basket, stored.content(scratch)
         if ends is not None or len(data) != width * basket.entries:
             raise UnusualError("a basket of another length")
         first, last = basket.part(wanted.start, wanted.stop)
@@ -141,62 +185,30 @@ def _read_numbers(wanted: Wanted, layout: Layout) -> NDArray[Any]:
     return out.reshape(-1, size) if layout.shape else out
 
 
-def _read_lists(wanted: Wanted, dtype: np.dtype[Any], header: int) -> Jagged:
+def _read_lists(wanted: Wanted, dtype: np.dtype[Any], header: int, scratch: Scratch) -> Jagged:
+    baskets, width = _stored(wanted), dtype.itemsize
     offsets = np.zeros(wanted.stop - wanted.start + 1, np.int64)
-    parts: list[tuple[Bytes, NDArray[np.int64]]] = []
-    total = done = 0
-    for basket, data, ends in _contents(wanted):
-        if ends is None or len(ends) != basket.entries + 1:
+    # the most that there can be; memory that is not written to takes none
+    content = np.empty(sum(stored.header.border // width for stored in baskets), dtype)
+    done = 0
+    for stored in baskets:
+        basket, (data, ends) = stored.basket, stored.content(scratch)
+        if ends is None or len(ends) != basket.entries + 1 or ends[-1] != len(data):
             raise UnusualError("other lists than entries")
-        own = list_offsets(ends, dtype.itemsize, header)
+        own = list_offsets(ends, width, header)
         first, last = basket.part(wanted.start, wanted.stop)
         if first or last < basket.entries:
-            edges = ends if header else own * dtype.itemsize
+            edges = ends if header else own * width
             data = data[int(edges[first]) : int(edges[last])]
             own = own[first : last + 1] - own[first]
-        offsets[done : done + len(own)] = own + total
-        total, done = total + int(own[-1]), done + len(own) - 1
-        parts.append((data, own))
-    content = np.empty(total, dtype)
-    place = 0
-    for data, own in parts:
-        out = content[place : place + int(own[-1])]
+        before = int(offsets[done])
+        offsets[done : done + len(own)] = own + before
+        done += len(own) - 1
+        part = content[before : int(offsets[done])]
         if header:
-            copy_lists(data, own, header, out)
+            copy_lists(data, own, header, part)
         else:
-            copy_numbers(data, out)
-        place += len(out)
+            copy_numbers(data, part)
+    part = content[:0]
+    content.resize(int(offsets[-1]), refcheck=False)  # in place; there is no view any more
     return Jagged(content, offsets)
-
-
-def _contents(wanted: Wanted) -> Iterator[tuple[Basket, Bytes, NDArray[np.int32] | None]]:
-    """The data of each basket, and where its lists end in them if it says so.
-
-    Raises DamagedError where the header of a basket cannot be.
-    """
-    places = wanted.places()
-    # they come in this order, each may still be under way
-    chunks = iter(wanted.branch.file.source.chunks(places, queue.Queue()) if places else [])
-    for basket in wanted.baskets:
-        if basket.kept is None:
-            yield basket, *_content(next(chunks), basket)
-        else:
-            yield basket, *_checked(basket.kept.data, basket.kept.byte_offsets)
-
-
-def _content(chunk: Any, basket: Basket) -> tuple[Bytes, NDArray[np.int32] | None]:
-    raw = chunk.raw_data
-    stored = memoryview(raw)
-    key, length, last = check_header(
-        lambda start, stop: stored[start:stop], basket.size, basket.number, basket.entries
-    )
-    whole = raw[key:] if basket.size - key == length else uncompressed(stored[key:], length)
-    border = last - key
-    ends = None if border == length else list_ends(whole[border:], key, border)
-    return _checked(whole[:border], ends)
-
-
-def _checked(data: Bytes, ends: Any) -> tuple[Bytes, NDArray[np.int32] | None]:
-    if ends is not None and (not len(ends) or ends[-1] != len(data)):
-        raise UnusualError("lists that end elsewhere")
-    return data, ends

@@ -60,11 +60,11 @@ class Basket(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a basket says of itself: bytes of its key and content, where its data end."""
+    """What a basket says of itself: bytes of its key, its content, and the data in its content."""
 
     key: int
     length: int
-    last: int  # from the start of the key
+    border: int
 
 
 def find_baskets(branch: Any, start: int, stop: int) -> list[Basket]:
@@ -149,7 +149,7 @@ def check_header(read: Read, size: int, number: int, entries: int) -> Header:
 
     if size - key != length and _uncompressed(piece, key, size) != length:
         raise DamagedError(f"the blocks of basket {number} do not add up to {length} bytes")
-    return Header(key, length, last)
+    return Header(key, length, last - key)
 
 
 def _reader(source: Any, seek: int) -> Read:

@@ -241,7 +241,7 @@ def test_lists_that_cannot_be_are_left_to_uproot(ends: list[int], width: int, he
 )
 def test_blocks_that_cannot_be_are_left_to_uproot(stored: bytes) -> None:
     with pytest.raises(UnusualError):
-        basket_kernels.uncompressed(memoryview(stored), 9)
+        basket_kernels.uncompressed(memoryview(stored), np.empty(9, np.uint8))
 
 
 def test_several_blocks_of_one_basket(tmp_path: Path) -> None:
