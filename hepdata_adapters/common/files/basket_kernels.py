@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.files.baskets import BLOCK
 
+LONG = 20  # numbers a list, about where a mask becomes cheaper
 Bytes = NDArray[np.uint8]
 _CHECKSUM = struct.Struct(">Q")  # XXH64 of what follows, in front of LZ4 only
 
@@ -140,17 +141,35 @@ def copy_lists(data: Bytes, offsets: NDArray[np.int64], header: int, out: NDArra
 
     offsets: ``(lists + 1,)`` of the numbers, from 0; data: ``len(out)`` numbers and the headers.
     """
-    width, count = out.dtype.itemsize, len(out)
-    if not count:
+    if not len(out):
         return
+    lists = len(offsets) - 1
+    work = _without_headers if len(out) > LONG * lists else _taken
+    found = work(data, offsets, out.dtype.itemsize, header)
+    np.copyto(out.view(found.dtype.newbyteorder("=")), found)
+
+
+def _taken(data: Bytes, offsets: NDArray[np.int64], width: int, header: int) -> NDArray[Any]:
+    """Number by number, ``(n,)`` big-endian: what to skip is looked at once a list."""
     # numbers begin at multiples of this: a view has all of them, and most bytes several times
-    step = math.gcd(width, header)
+    step, count = math.gcd(width, header), int(offsets[-1])
     places = (len(data) - width) // step + 1
-    numbers: NDArray[Any] = np.ndarray((places,), f"u{width}", data, strides=(step,))
+    numbers: NDArray[Any] = np.ndarray((places,), f">u{width}", data, strides=(step,))
     where = np.full(count, width // step)
     where[0] = 0
     first = offsets[:-1]
     np.add.at(where, first[first < count], header // step)  # empty lists add to the next
     np.cumsum(where, out=where)
-    found = np.take(numbers, where)
-    np.copyto(out.view(f"u{width}"), found.view(found.dtype.newbyteorder(">")))
+    return np.take(numbers, where)
+
+
+def _without_headers(
+    data: Bytes, offsets: NDArray[np.int64], width: int, header: int
+) -> NDArray[Any]:
+    """The same by a mask of what is kept, cheaper for long lists."""
+    step, lists = math.gcd(width, header), len(offsets) - 1
+    keep = np.ones(len(data) // step, np.bool_)
+    headers = (offsets[:-1] * width + header * np.arange(lists)) // step
+    for place in range(header // step):
+        keep[headers + place] = False
+    return data.view(f"u{step}")[keep].view(f">u{width}")

@@ -204,7 +204,7 @@ def vector_basket(lists: list[np.ndarray], header: bool = True) -> tuple[bytes, 
 
 @given(
     st.sampled_from(DTYPES),
-    st.lists(st.integers(0, 20), min_size=1, max_size=50),
+    st.lists(st.integers(0, 60), min_size=1, max_size=50),
     st.booleans(),
     st.integers(0, 2**32),
 )
