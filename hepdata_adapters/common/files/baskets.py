@@ -2,14 +2,15 @@
 
 A basket's place and size stand in the tree, its lengths and offsets in its own header and behind
 its data. uproot takes them as they are: a damaged number asks for gigabytes, or gives values of
-other events. Nothing here costs a request to a server: headers are looked at in local files only.
+other events. Nothing here costs a request to a server: headers of a remote file are looked at
+only where the whole basket has come.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 _KEY = struct.Struct(">ihiIhh")  # fNbytes, version, fObjlen, fDatime, fKeylen, fCycle
 _TAIL = struct.Struct(">hiiii")  # version, fBufferSize, fNevBufSize, fNevBuf, fLast; then a flag
 _HEAD = 256  # bytes: the key of most baskets, with its names
-_BLOCK = struct.Struct("<2sB3s3s")  # algorithm, method, compressed and uncompressed size
+BLOCK = struct.Struct("<2sB3s3s")  # algorithm, method, compressed and uncompressed size
+Read = Callable[[int, int], bytes | memoryview]
 
 
 class DamagedError(ValueError):
@@ -34,36 +36,93 @@ def check_entries(tree: Any, entries: int) -> None:
         raise DamagedError(f"the tree says it has {entries} entries; its branches have {most}")
 
 
+class Basket(NamedTuple):
+    """A basket as the tree has it: its bytes in the file, its first entry and how many it has.
+
+    kept: uproot's model of a basket that came with the tree, which has no bytes of its own.
+    """
+
+    number: int
+    seek: int
+    size: int
+    start: int
+    entries: int
+    kept: Any = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its first byte in the file, and the one behind its last."""
+        return self.seek, self.seek + self.size
+
+    def part(self, start: int, stop: int) -> tuple[int, int]:
+        """Which of its own entries are among ``start`` to ``stop`` of the tree."""
+        return max(start - self.start, 0), min(stop - self.start, self.entries)
+
+
+class Header(NamedTuple):
+    """What a basket says of itself: bytes of its key, its content, and the data in its content."""
+
+    key: int
+    length: int
+    border: int
+
+
+def find_baskets(branch: Any, start: int, stop: int) -> list[Basket]:
+    """The baskets of a TBranch that hold entries ``start`` to ``stop``, those of the tree last.
+
+    Raises DamagedError where the tables of the tree disagree with themselves or with the file.
+    """
+    kept = branch.embedded_baskets
+    normal = branch.num_baskets - len(kept)
+    edges = _edges(branch, normal)
+    if (edges[1:] < edges[:-1]).any() or edges[0] != 0 or not start <= stop <= edges[-1]:
+        raise DamagedError(f"its baskets hold entries {_some(edges)}")
+    first = max(int(np.searchsorted(edges, start, "right")) - 1, 0)
+    last = int(np.searchsorted(edges, stop, "left"))
+    seeks, sizes = branch.member("fBasketSeek"), branch.member("fBasketBytes")
+    end = branch.file.fEND
+    found = []
+    for number, edge, next_edge in zip(
+        range(first, last), edges[first:last].tolist(), edges[first + 1 :].tolist(), strict=False
+    ):
+        if number >= normal:
+            found.append(Basket(number, 0, 0, edge, next_edge - edge, kept[number - normal]))
+            continue
+        seek, size = int(seeks[number]), int(sizes[number])
+        if seek <= 0 or size <= 0 or seek + size > end:
+            raise DamagedError(f"basket {number} at bytes {seek} to {seek + size} of {end}")
+        found.append(Basket(number, seek, size, edge, next_edge - edge))
+    return found
+
+
+def _edges(branch: Any, normal: int) -> NDArray[np.int64]:
+    """First entries of all baskets and the end, ``(n + 1,)``; uproot's take a list each time."""
+    if normal and not branch.embedded_baskets:
+        edges = np.asarray(branch.member("fBasketEntry")[: normal + 1], np.int64)
+        if len(edges) == normal + 1 and edges[-1] == branch.num_entries:
+            return edges
+    return np.asarray(branch.entry_offsets, np.int64)
+
+
 def check_branch(branch: Any, start: int, stop: int) -> None:
     """Check the baskets of a TBranch that hold entries ``start`` to ``stop``, and those read later.
 
     Raises DamagedError where the tables of the tree, or the headers in a local file, disagree
-    with themselves or with the file; reading the branch raises it for values and offsets that
-    do not fit.
+    with themselves or with the file; reading the branch by uproot then raises it for values and
+    offsets that do not fit.
     """
-    edges = np.asarray(branch.entry_offsets, np.int64)
-    if (np.diff(edges) < 0).any() or edges[0] != 0 or not start <= stop <= edges[-1]:
-        raise DamagedError(f"its baskets hold entries {_some(edges)}")
-    first = int(np.searchsorted(edges, start, "right")) - 1
-    last = int(np.searchsorted(edges, stop, "left"))
-    normal = branch.num_baskets - len(branch.embedded_baskets)
-    source, end = branch.file.source, branch.file.fEND
-    seeks, sizes = branch.member("fBasketSeek"), branch.member("fBasketBytes")
+    source = branch.file.source
     local = "://" not in branch.file.file_path.removeprefix("file://")
-    for number in range(max(first, 0), min(last, normal)):
-        seek, size = int(seeks[number]), int(sizes[number])
-        if seek <= 0 or size <= 0 or seek + size > end:
-            raise DamagedError(f"basket {number} at bytes {seek} to {seek + size} of {end}")
-        if local:
-            entries = int(edges[number + 1] - edges[number])
-            check_header(_reader(source, seek), size, number, entries)
+    for basket in find_baskets(branch, start, stop):
+        if local and basket.kept is None:
+            check_header(_reader(source, basket.seek), basket.size, basket.number, basket.entries)
     interpretation = branch.interpretation
     interpretation.hook_before_basket_array = _check_byte_offsets
     interpretation.hook_after_basket_array = _check_basket
 
 
-def check_header(read: Callable[[int, int], bytes], size: int, number: int, entries: int) -> None:
-    """Check the header of a basket against its size and its number of entries.
+def check_header(read: Read, size: int, number: int, entries: int) -> Header:
+    """The header of a basket, checked against its size and its number of entries.
 
     read: the bytes ``start`` to ``stop`` of the basket as stored. Raises DamagedError.
     """
@@ -85,23 +144,24 @@ def check_header(read: Callable[[int, int], bytes], size: int, number: int, entr
             f"there are {entries}"
         )
 
-    def piece(start: int, stop: int) -> bytes:
+    def piece(start: int, stop: int) -> bytes | memoryview:
         return head[start:stop] if stop <= len(head) else read(start, stop)
 
     if size - key != length and _uncompressed(piece, key, size) != length:
         raise DamagedError(f"the blocks of basket {number} do not add up to {length} bytes")
+    return Header(key, length, last - key)
 
 
-def _reader(source: Any, seek: int) -> Callable[[int, int], bytes]:
+def _reader(source: Any, seek: int) -> Read:
     return lambda start, stop: bytes(source.chunk(seek + start, seek + stop).raw_data)
 
 
-def _uncompressed(read: Callable[[int, int], bytes], place: int, size: int) -> int:
+def _uncompressed(read: Read, place: int, size: int) -> int:
     """Bytes that compressed blocks say they hold, -1 where they do not fill their room."""
     total = 0
-    while place + _BLOCK.size <= size:
-        _, _, compressed, uncompressed = _BLOCK.unpack(read(place, place + _BLOCK.size))
-        place += _BLOCK.size + int.from_bytes(compressed, "little")
+    while place + BLOCK.size <= size:
+        _, _, compressed, uncompressed = BLOCK.unpack(read(place, place + BLOCK.size))
+        place += BLOCK.size + int.from_bytes(compressed, "little")
         total += int.from_bytes(uncompressed, "little")
     return total if place == size else -1
 

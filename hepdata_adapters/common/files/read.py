@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from hepdata_adapters.common.core.columns import Column, Columns, Jagged
-from hepdata_adapters.common.files.baskets import check_branch, check_offsets
-from hepdata_adapters.common.files.count_branches import Place
+from hepdata_adapters.common.files.basket_reader import Wanted, read_baskets
+from hepdata_adapters.common.files.baskets import check_branch, check_offsets, find_baskets
 from hepdata_adapters.common.files.decoded_cache import DecodedCache
 from hepdata_adapters.common.files.ntuple_pages import read_pages
 from hepdata_adapters.common.files.schema import Branch, is_rntuple
@@ -29,18 +29,57 @@ def read_columns(
     All are asked for at once, so that the reads of a remote file are joined. kept: decoded pages
     that reach beyond a range.
     """
-    by_page: Columns = {}
-    if is_rntuple(tree) and stop > start:
-        pages = DecodedCache(0) if kept is None else kept
-        for branch in branches:
-            column = read_pages(tree, branch, start, stop, pages)
-            if column is not None:
-                by_page[branch.name] = _native(column, branch)
-    rest = [branch for branch in branches if branch.name not in by_page]
+    kept = DecodedCache(0) if kept is None else kept
     read = _read_ntuple if is_rntuple(tree) else _read_ttree
-    arrays = read(tree, [branch.place for branch in rest], start, stop) if rest else []
-    others = {branch.name: _column(a, branch) for branch, a in zip(rest, arrays, strict=True)}
-    return {branch.name: (by_page | others)[branch.name] for branch in branches}
+    columns = read(tree, branches, start, stop, kept)
+    return {branch.name: column for branch, column in zip(branches, columns, strict=True)}
+
+
+def _read_ttree(
+    tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache
+) -> list[Column]:
+    holders = [
+        reduce(lambda parent, at: parent.branches[at], branch.place, tree) for branch in branches
+    ]
+    wanted = [Wanted(holder, find_baskets(holder, start, stop), start, stop) for holder in holders]
+    ranges = {place for each in wanted for place in each.places()}
+    ahead = getattr(tree.file.source, "ahead", None)
+    with ahead(ranges) if ahead else nullcontext():
+        return [
+            _by_uproot(holder, branch, start, stop) if column is None else column
+            for holder, branch, column in zip(holders, branches, read_baskets(wanted), strict=True)
+        ]
+
+
+def _by_uproot(holder: Any, branch: Branch, start: int, stop: int) -> Column:
+    check_branch(holder, start, stop)
+    array = holder.array(entry_start=start, entry_stop=stop, array_cache=None, library="ak")
+    return _column(array, branch)
+
+
+def _read_ntuple(
+    tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache
+) -> list[Column]:
+    columns = [read_pages(tree, branch, start, stop, kept) for branch in branches]
+    rest = [branch for branch, column in zip(branches, columns, strict=True) if column is None]
+    others = iter(_whole_clusters(tree, rest, start, stop) if rest else ())
+    return [
+        next(others) if column is None else _native(column, branch)
+        for branch, column in zip(branches, columns, strict=True)
+    ]
+
+
+def _whole_clusters(tree: Any, branches: Sequence[Branch], start: int, stop: int) -> list[Column]:
+    wanted = {".".join(map(str, branch.place)) for branch in branches}
+    found = tree.arrays(
+        filter_field=lambda field: field.path in wanted, how=dict,
+        entry_start=start, entry_stop=stop, array_cache=None, library="ak",
+    )  # fmt: skip
+    # members of records come inside their record
+    return [
+        _column(reduce(lambda array, name: array[name], branch.place, found), branch)
+        for branch in branches
+    ]
 
 
 def _native(column: Column, branch: Branch) -> Column:
@@ -48,32 +87,6 @@ def _native(column: Column, branch: Branch) -> Column:
     if isinstance(column, Jagged):
         return Jagged(np.ascontiguousarray(column.content, dtype), column.offsets)
     return np.ascontiguousarray(column, dtype)
-
-
-def _read_ttree(tree: Any, places: Sequence[Place], start: int, stop: int) -> list[Any]:
-    branches = [reduce(lambda parent, at: parent.branches[at], place, tree) for place in places]
-    for branch in branches:
-        check_branch(branch, start, stop)
-    ranges = {
-        place
-        for branch in branches
-        for _, place in branch.entries_to_ranges_or_baskets(start, stop)
-        if isinstance(place, tuple)  # else a basket that came with the tree
-    }
-    ahead = getattr(tree.file.source, "ahead", None)
-    options = {"entry_start": start, "entry_stop": stop, "array_cache": None, "library": "ak"}
-    with ahead(ranges) if ahead else nullcontext():
-        return [branch.array(**options) for branch in branches]
-
-
-def _read_ntuple(tree: Any, places: Sequence[Place], start: int, stop: int) -> list[Any]:
-    wanted = {".".join(map(str, place)) for place in places}
-    found = tree.arrays(
-        filter_field=lambda field: field.path in wanted, how=dict,
-        entry_start=start, entry_stop=stop, array_cache=None, library="ak",
-    )  # fmt: skip
-    # members of records come inside their record
-    return [reduce(lambda array, name: array[name], place, found) for place in places]
 
 
 def _column(array: Any, branch: Branch) -> Column:
