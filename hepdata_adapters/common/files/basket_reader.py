@@ -10,12 +10,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,6 @@ from hepdata_adapters.common.files.baskets import Basket, Header, check_header
 VECTOR_HEADER = 10  # bytes in front of a std::vector: size, version, and number of its values
 LARGE = 32 * 1024  # bytes as stored of a basket that is worth a thread
 MOST_THREADS = 4
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,26 @@ def read_baskets(wanted: Sequence[Wanted]) -> list[Column | None]:
     """
     large = sum(basket.size > LARGE for each in wanted for basket in each.baskets)
     scratch = Scratch()
-    with _map(threads() if large > 1 else 1) as each:
-        return each(lambda one: _read(one, scratch), wanted)
+    found: list[Column | None] = [None] * len(wanted)
+    left = iter(range(len(wanted)))  # `next` is one step for all threads
+
+    def work() -> None:
+        try:
+            for number in left:
+                found[number] = _read(wanted[number], scratch)
+        finally:
+            deque(left, maxlen=0)  # after an error the others stop, too
+
+    helpers = threads() - 1 if large > 1 else 0
+    if not helpers:
+        work()
+        return found
+    with ThreadPoolExecutor(helpers, "baskets") as pool:  # none is left for a fork to lose
+        started = [pool.submit(work) for _ in range(helpers)]
+        work()
+        for one in started:
+            one.result()
+    return found
 
 
 def threads() -> int:
@@ -105,16 +121,6 @@ def threads() -> int:
         return 1
     affinity = getattr(os, "sched_getaffinity", None)
     return min(MOST_THREADS, len(affinity(0)) if affinity else os.cpu_count() or 1)
-
-
-@contextmanager
-def _map(count: int) -> Iterator[Callable[[Callable[[T], R], Sequence[T]], list[R]]]:
-    """A `map` on so many threads. They end with it: none is left for a fork to lose."""
-    if count == 1:
-        yield lambda work, items: [work(item) for item in items]
-        return
-    with ThreadPoolExecutor(count, "baskets") as pool:
-        yield lambda work, items: list(pool.map(work, items))
 
 
 class Stored(NamedTuple):

@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -25,7 +26,7 @@ from hepdata_adapters.common.core.errors import FileError
 from hepdata_adapters.common.files import basket_kernels, basket_reader, read
 from hepdata_adapters.common.files.basket_kernels import UnusualError
 from hepdata_adapters.common.files.basket_reader import Wanted, layout_of, read_baskets
-from hepdata_adapters.common.files.baskets import find_baskets
+from hepdata_adapters.common.files.baskets import DamagedError, find_baskets
 from hepdata_adapters.common.files.open import open_root, reading
 from hepdata_adapters.common.files.schema import Branch, get_tree, read_schema, tree_names
 
@@ -277,7 +278,25 @@ def test_on_threads_and_without_is_the_same(
             columns = by_us(holders(get_tree(directory, "t", "a.root")), 10, 30_000)
         for column, values in zip(columns, arrays.values(), strict=True):
             assert np.array_equal(np.asarray(column), np.tile(values, 2)[10:30_000])
-    assert counts == [3]
+    assert counts == [2]  # and the thread that asks
+
+
+@pytest.mark.parametrize("number", [0, 3, 5])
+def test_an_error_on_a_thread_is_the_error(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {f"x{i}": np.random.default_rng(i).normal(size=20_000) for i in range(6)}
+    path = tmp_path / "a.root"
+    write_tree(path, dict.fromkeys(arrays, "float64"), [arrays], "ZSTD")
+    monkeypatch.setattr(basket_reader, "threads", lambda: 3)
+    with open_root(str(path)) as directory:
+        pairs = holders(get_tree(directory, "t", "a.root"))
+        (basket,) = find_baskets(pairs[number][1], 0, 20_000)
+        with path.open("r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), b"\1", basket.seek)
+        with pytest.raises(DamagedError, match=r"basket 0 of \d+ bytes says it has"):
+            by_us(pairs, 0, 20_000)
+    assert not [one for one in threading.enumerate() if one.name.startswith("baskets")]
 
 
 def test_a_worker_process_uncompresses_alone(monkeypatch: pytest.MonkeyPatch) -> None:
