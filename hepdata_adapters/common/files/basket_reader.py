@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from hepdata_adapters.common.files.basket_kernels import (
     uncompressed,
 )
 from hepdata_adapters.common.files.baskets import Basket, Header, check_header
+from hepdata_adapters.common.files.decoded_cache import Arrays, DecodedCache
 
 VECTOR_HEADER = 10  # bytes in front of a std::vector: size, version, and number of its values
 LARGE = 32 * 1024  # bytes as stored of a basket that is worth a thread
@@ -51,17 +53,51 @@ class Layout:
     header: int | None = None
 
 
-class Wanted(NamedTuple):
-    """A branch whose entries ``start`` to ``stop`` are wanted, and the baskets that have them."""
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """A branch whose entries ``start`` to ``stop`` are wanted, and the baskets that have them.
+
+    kept: where decoded baskets of ``owner``, the open tree, are kept that reach far beyond.
+    """
 
     branch: Any
     baskets: Sequence[Basket]
     start: int
     stop: int
+    owner: object = None
+    kept: DecodedCache | None = None
+
+    @cached_property
+    def decoded(self) -> dict[int, Arrays]:
+        """Data, and ends of lists if there are any, of baskets that are kept, by number."""
+        if self.kept is None:
+            return {}
+        numbers = [basket.number for basket in self.baskets]
+        found = ((number, self.kept.get(self.owner, self._key(number))) for number in numbers)
+        return {number: arrays for number, arrays in found if arrays is not None}
 
     def places(self) -> list[tuple[int, int]]:
         """The bytes that are read of the file."""
-        return [basket.place for basket in self.baskets if basket.kept is None]
+        return [
+            basket.place
+            for basket in self.baskets
+            if basket.kept is None and basket.number not in self.decoded
+        ]
+
+    def keep(self, basket: Basket, data: Bytes, ends: NDArray[np.int32] | None) -> None:
+        """Keep a basket of which less than half is wanted now."""
+        first, last = basket.part(self.start, self.stop)
+        if (
+            self.kept is None
+            or basket.number in self.decoded
+            or basket.entries <= 2 * (last - first)
+        ):
+            return
+        arrays = (data.copy(),) if ends is None else (data.copy(), ends.copy())
+        self.kept.keep(self.owner, self._key(basket.number), arrays)
+
+    def _key(self, number: int) -> tuple[int, int]:
+        return id(self.branch), number
 
 
 def layout_of(branch: Any) -> Layout | None:
@@ -129,9 +165,12 @@ class Stored(NamedTuple):
     basket: Basket
     raw: Bytes
     header: Header
+    decoded: Arrays | None = None
 
     def content(self, scratch: Scratch) -> tuple[Bytes, NDArray[np.int32] | None]:
         """Its data, and where lists end in them if it says so; until ``scratch`` is used again."""
+        if self.decoded is not None:
+            return self.decoded[0], self.decoded[1] if len(self.decoded) > 1 else None
         kept, (key, length, border) = self.basket.kept, self.header
         if kept is not None:
             return self.raw, kept.byte_offsets
@@ -149,7 +188,10 @@ def _stored(wanted: Wanted) -> list[Stored]:
     chunks = iter(wanted.branch.file.source.chunks(places, queue.Queue()) if places else [])
     found = []
     for basket in wanted.baskets:
-        if basket.kept is None:
+        if (arrays := wanted.decoded.get(basket.number)) is not None:
+            size = len(arrays[0])
+            found.append(Stored(basket, arrays[0], Header(0, size, size), arrays))
+        elif basket.kept is None:
             raw = next(chunks).raw_data
             found.append(Stored(basket, raw, _header(raw.data, basket)))
         else:
@@ -184,6 +226,7 @@ def _read_numbers(wanted: Wanted, layout: Layout, scratch: Scratch) -> NDArray[A
         basket, (data, ends) = stored.basket, stored.content(scratch)
         if ends is not None or len(data) != width * basket.entries:
             raise UnusualError("a basket of another length")
+        wanted.keep(basket, data, ends)
         first, last = basket.part(wanted.start, wanted.stop)
         place = (basket.start + first - wanted.start) * size
         part = out[place : place + (last - first) * size]
@@ -201,6 +244,7 @@ def _read_lists(wanted: Wanted, dtype: np.dtype[Any], header: int, scratch: Scra
         basket, (data, ends) = stored.basket, stored.content(scratch)
         if ends is None or len(ends) != basket.entries + 1 or ends[-1] != len(data):
             raise UnusualError("other lists than entries")
+        wanted.keep(basket, data, ends)
         own = list_offsets(ends, width, header)
         first, last = basket.part(wanted.start, wanted.stop)
         if first or last < basket.entries:

@@ -41,7 +41,10 @@ def _read_ttree(
     holders = [
         reduce(lambda parent, at: parent.branches[at], branch.place, tree) for branch in branches
     ]
-    wanted = [Wanted(holder, find_baskets(holder, start, stop), start, stop) for holder in holders]
+    wanted = [
+        Wanted(holder, find_baskets(holder, start, stop), start, stop, tree, kept)
+        for holder in holders
+    ]
     ranges = {place for each in wanted for place in each.places()}
     ahead = getattr(tree.file.source, "ahead", None)
     with ahead(ranges) if ahead else nullcontext():
