@@ -97,7 +97,8 @@ def _elements(
             continue
         kept = pages.get(ntuple, (cluster, column, number))
         page = kept[0] if kept else _page(ntuple, cluster, column, number, end - begin)
-        if not kept and (begin < first or end > last):
+        # room for units is worth more than the rest of a page that is mostly used up
+        if not kept and 2 * (min(end, last) - max(begin, first)) < end - begin:
             pages.keep(ntuple, (cluster, column, number), (page,))
         parts.append(page[max(first - begin, 0) : last - begin])
     metadata = ntuple.get_field_metadata(column)
