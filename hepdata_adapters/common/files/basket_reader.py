@@ -33,7 +33,7 @@ from hepdata_adapters.common.files.basket_kernels import (
     uncompressed,
 )
 from hepdata_adapters.common.files.baskets import Basket, Header, check_header
-from hepdata_adapters.common.files.decoded_cache import Arrays, DecodedCache
+from hepdata_adapters.common.files.decoded_cache import Arrays, DecodedCache, worth_keeping
 
 VECTOR_HEADER = 10  # bytes in front of a std::vector: size, version, and number of its values
 LARGE = 32 * 1024  # bytes as stored of a basket that is worth a thread
@@ -85,13 +85,11 @@ class Wanted:
         ]
 
     def keep(self, basket: Basket, data: Bytes, ends: NDArray[np.int32] | None) -> None:
-        """Keep a basket of which less than half is wanted now."""
+        """Keep a large basket of which less than half is wanted now."""
         first, last = basket.part(self.start, self.stop)
-        if (
-            self.kept is None
-            or basket.number in self.decoded
-            or basket.entries <= 2 * (last - first)
-        ):
+        if self.kept is None or basket.number in self.decoded:
+            return
+        if not worth_keeping(basket.entries, last - first):
             return
         arrays = (data.copy(),) if ends is None else (data.copy(), ends.copy())
         self.kept.keep(self.owner, self._key(basket.number), arrays)

@@ -11,6 +11,18 @@ from numpy.typing import NDArray
 Key = tuple[int, ...]
 Arrays = tuple[NDArray[Any], ...]
 
+LARGE = 32_768
+"""Numbers in a page, or entries in a basket, that are worth to be kept: two units and more."""
+
+
+def worth_keeping(size: int, used: int) -> bool:
+    """Whether what is decoded is large, and mostly unused: else the room is better for units.
+
+    >>> worth_keeping(2_000_000, 16_384), worth_keeping(20_000, 3_616)
+    (True, False)
+    """
+    return size >= LARGE and 2 * used < size
+
 
 class DecodedCache:
     """Those used last, within bounds. Threads may share it.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Column, Jagged
 from hepdata_adapters.common.files.baskets import DamagedError, check_offsets
-from hepdata_adapters.common.files.decoded_cache import DecodedCache
+from hepdata_adapters.common.files.decoded_cache import DecodedCache, worth_keeping
 from hepdata_adapters.common.files.schema import Branch
 
 
@@ -97,8 +97,8 @@ def _elements(
             continue
         kept = pages.get(ntuple, (cluster, column, number))
         page = kept[0] if kept else _page(ntuple, cluster, column, number, end - begin)
-        # room for units is worth more than the rest of a page that is mostly used up
-        if not kept and 2 * (min(end, last) - max(begin, first)) < end - begin:
+        used = min(end, last) - max(begin, first)
+        if not kept and worth_keeping(end - begin, used):
             pages.keep(ntuple, (cluster, column, number), (page,))
         parts.append(page[max(first - begin, 0) : last - begin])
     metadata = ntuple.get_field_metadata(column)
