@@ -80,6 +80,42 @@ def numeric_dtype(name: str) -> str:
 Columns = dict[str, Column]
 
 
+def with_shared_offsets(columns: Columns) -> Columns:
+    """The same columns; lists of equal lengths have one and the same array of offsets.
+
+    >>> pt, eta = Jagged.from_lists([[30.0], []]), Jagged.from_lists([[1.5], []])
+    >>> one, other = with_shared_offsets({"pt": pt, "eta": eta}).values()
+    >>> one.offsets is other.offsets
+    True
+    """
+    known: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+    shared: Columns = {}
+    for name, column in columns.items():
+        shared[name] = column
+        if isinstance(column, Jagged):
+            alike = known.setdefault((len(column), len(column.content)), [])
+            same = next((own for own in alike if np.array_equal(own, column.offsets)), None)
+            if same is None:
+                alike.append(column.offsets)
+            else:
+                shared[name] = Jagged(column.content, same)
+    return shared
+
+
+def held_bytes(columns: Columns) -> int:
+    """Bytes of the arrays of columns, each counted once.
+
+    >>> held_bytes({"pt": Jagged.from_lists([[30.0], []]), "MET": np.zeros(2)})
+    48
+    """
+    arrays = {
+        id(array): array.nbytes
+        for column in columns.values()
+        for array in ((column.content, column.offsets) if isinstance(column, Jagged) else (column,))
+    }
+    return sum(arrays.values())
+
+
 def offsets_from_lengths(lengths: Array) -> NDArray[np.int64]:
     """``(n,)`` lengths to ``(n + 1,)`` offsets that start at 0.
 

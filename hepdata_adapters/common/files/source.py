@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hepdata_adapters.common.config.dataset_config import Reading
-from hepdata_adapters.common.core.columns import Columns
+from hepdata_adapters.common.core.columns import Columns, held_bytes, with_shared_offsets
 from hepdata_adapters.common.core.errors import FileError, InvalidValueError, ReplacedError
 from hepdata_adapters.common.files.checksums import Records
 from hepdata_adapters.common.files.content import content_of
@@ -85,7 +85,7 @@ class Source:
             self._units.move_to_end(name)
             return self._units[name][0]
         columns = self.read(file, int(file.units[number]), int(file.units[number + 1]))
-        size = sum(column.nbytes for column in columns.values())
+        size = held_bytes(columns)
         self._units[name] = (columns, size)
         self._bytes += size
         while self.cached_bytes > self._max_bytes and len(self._units) > 1:
@@ -107,6 +107,7 @@ class Source:
             self._drop(opened)  # a broken handle serves no second try
             raise
         self._check(opened, ask=False)
+        columns = with_shared_offsets(columns)
         if file.record:
             place = {"file": file.url, "tree": file.tree}
             self._records.check(file.record, columns, start, stop, place)
