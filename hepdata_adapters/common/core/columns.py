@@ -183,21 +183,53 @@ def empty_lists(column: Jagged, rows: int) -> Jagged:
 
 
 def take_all(columns: Mapping[str, Column], rows: Array) -> Columns:
-    """`take` for every column."""
-    return {name: take(column, rows) for name, column in columns.items()}
+    """`take` for every column; lists that share offsets go on sharing them."""
+    places: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+    taken: Columns = {}
+    for name, column in columns.items():
+        if not isinstance(column, Jagged):
+            taken[name] = column[rows]
+            continue
+        shared = id(column.offsets)
+        if shared not in places:
+            lengths = column.lengths[rows]
+            starts = column.offsets[:-1][rows]
+            places[shared] = ranges(starts, lengths), offsets_from_lengths(lengths)
+        index, offsets = places[shared]
+        taken[name] = Jagged(column.content[index], offsets)
+    return taken
 
 
 def flattened(columns: Mapping[str, Column]) -> dict[str, Array]:
     """Arrays only: a ragged column becomes its values and, as ``NAME_offsets``, its offsets."""
     arrays: dict[str, Array] = {}
+    handed: set[int] = set()
     for name, column in columns.items():
         if isinstance(column, Jagged):
-            arrays[name], arrays[name + OFFSETS] = column.content, column.offsets
+            # whoever gets them may write to them
+            own = column.offsets.copy() if id(column.offsets) in handed else column.offsets
+            handed.add(id(column.offsets))
+            arrays[name], arrays[name + OFFSETS] = column.content, own
         else:
             arrays[name] = column
     return arrays
 
 
 def concatenate_all(parts: Sequence[Mapping[str, Column]]) -> Columns:
-    """`concatenate` for every branch of the first part."""
-    return {name: concatenate([part[name] for part in parts]) for name in parts[0]}
+    """`concatenate` for every branch of the first part; shared offsets go on being shared."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    known: dict[tuple[int, ...], NDArray[np.int64]] = {}
+    joined: Columns = {}
+    for name in parts[0]:
+        columns = [part[name] for part in parts]
+        lists = [column for column in columns if isinstance(column, Jagged)]
+        shared = tuple(id(column.offsets) for column in lists)
+        if lists and shared in known:
+            content = np.concatenate([column.content for column in lists])
+            joined[name] = Jagged(content, known[shared])
+            continue
+        joined[name] = column = concatenate(columns)
+        if isinstance(column, Jagged):
+            known[shared] = column.offsets
+    return joined
