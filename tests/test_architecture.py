@@ -194,7 +194,7 @@ PUBLIC = {
     },
     "hepdata_adapters.torch": {
         "EventModule", "EventTransform", "FeedForward", "RootDataModule", "RootIterableDataset",
-        "RootLoader", "Scorer",
+        "RootLoader", "Scorer", "weighted_loss",
     },
     "hepdata_adapters.tf": {"EventTransform", "RootSource", "root_dataset"},
     "hepdata_adapters.testing": {"Delivery", "assert_exactly_once", "assert_resumes"},

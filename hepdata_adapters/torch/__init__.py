@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hepdata_adapters.torch.data.datamodule import RootDataModule
     from hepdata_adapters.torch.data.dataset import RootIterableDataset
     from hepdata_adapters.torch.data.loader import RootLoader
-    from hepdata_adapters.torch.training.event_module import EventModule, Scorer
+    from hepdata_adapters.torch.training.event_module import EventModule, Scorer, weighted_loss
     from hepdata_adapters.torch.training.models import FeedForward
     from hepdata_adapters.torch.transform.event_transform import EventTransform
 
@@ -26,6 +26,7 @@ __all__ = [
     "RootIterableDataset",
     "RootLoader",
     "Scorer",
+    "weighted_loss",
 ]
 
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "RootIterableDataset": "data.dataset",
     "RootLoader": "data.loader",
     "Scorer": "training.event_module",
+    "weighted_loss": "training.event_module",
 }
 
 
