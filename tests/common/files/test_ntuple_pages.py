@@ -171,3 +171,39 @@ def test_columns_that_do_not_fit_their_cluster_are_refused(tmp_path: Path) -> No
     for name in ("flat", "pt"):
         with pytest.raises(DamagedError, match=rf"cluster 0 has 10 elements of {name}; there are"):
             read_pages(tree, schema[name], 0, 5, DecodedCache(0))
+
+
+def test_files_whose_columns_have_other_numbers(tmp_path: Path) -> None:
+    """Column numbers are no part of a schema, so files of one schema may differ in them."""
+    random = np.random.default_rng(1)
+    pt = ak.unflatten(random.normal(size=6), [2, 0, 3, 1])
+    columns = {"one": random.normal(size=4), "other": random.normal(size=4), "pt": pt}
+    paths = [tmp_path / "a.root", tmp_path / "b.root"]
+    for path, more in zip(paths, ({}, {"another": random.normal(size=4)}), strict=True):
+        with uproot.recreate(path) as file:
+            file["Events"] = more | columns
+    files = build_manifest([Sample(files=list(map(str, paths)), label=1)]).files
+    numbers = [{name: file.schema[name].columns for name in columns} for file in files]
+    assert numbers[0] != numbers[1]
+    assert [file.schema["one"] for file in files[1:]] == [files[0].schema["one"]]
+    with Source(list(columns)) as source:
+        for file in files:
+            read = source.read(file, 0, 4)
+            assert np.asarray(read["one"]).tolist() == columns["one"].tolist()
+            assert np.asarray(read["other"]).tolist() == columns["other"].tolist()
+            assert read["pt"].to_lists() == pt.to_list()  # type: ignore[union-attr]
+
+
+def test_a_tree_that_is_opened_again_has_no_pages_of_the_one_before(tmp_path: Path) -> None:
+    """Pages are kept by the identity of an open tree, which another tree may have later."""
+    paths = []
+    for number in range(4):
+        paths.append(tmp_path / f"{number}.root")
+        with uproot.recreate(paths[-1]) as file:
+            file["Events"] = {"x": np.full(60_000, number, np.float32)}
+    files = build_manifest([Sample(files=list(map(str, paths)), label=1)]).files
+    with Source(["x"], max_open=1) as source:
+        for _ in range(3):
+            for number, file in enumerate(files):
+                assert set(np.asarray(source.read(file, 0, 100)["x"]).tolist()) == {number}
+                assert len(source._decoded._kept) == 1
