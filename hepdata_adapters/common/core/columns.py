@@ -152,11 +152,7 @@ def rows_with(column: Column, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def take(column: Column, rows: Array) -> Column:
     """The events ``rows`` (integer indices) of a column, in that order."""
-    if not isinstance(column, Jagged):
-        return column[rows]
-    lengths = column.lengths[rows]
-    content = column.content[ranges(column.offsets[:-1][rows], lengths)]
-    return Jagged(content, offsets_from_lengths(lengths))
+    return take_all({"": column}, rows)[""]
 
 
 def concatenate(columns: Sequence[Column]) -> Column:
@@ -166,15 +162,7 @@ def concatenate(columns: Sequence[Column]) -> Column:
     >>> both.to_lists()
     [[1.0], [], [2.0]]
     """
-    if len(columns) == 1:
-        return columns[0]
-    jagged = [column for column in columns if isinstance(column, Jagged)]
-    flat = [column for column in columns if not isinstance(column, Jagged)]
-    if not jagged:
-        return np.concatenate(flat)
-    content = np.concatenate([column.content for column in jagged])
-    lengths = np.concatenate([column.lengths for column in jagged])
-    return Jagged(content, offsets_from_lengths(lengths))
+    return concatenate_all([{"": column} for column in columns])[""]
 
 
 def empty_lists(column: Jagged, rows: int) -> Jagged:
@@ -224,12 +212,11 @@ def concatenate_all(parts: Sequence[Mapping[str, Column]]) -> Columns:
     for name in parts[0]:
         columns = [part[name] for part in parts]
         lists = [column for column in columns if isinstance(column, Jagged)]
-        shared = tuple(id(column.offsets) for column in lists)
-        if lists and shared in known:
-            content = np.concatenate([column.content for column in lists])
-            joined[name] = Jagged(content, known[shared])
+        if not lists:
+            joined[name] = np.concatenate([c for c in columns if not isinstance(c, Jagged)])
             continue
-        joined[name] = column = concatenate(columns)
-        if isinstance(column, Jagged):
-            known[shared] = column.offsets
+        shared = tuple(id(column.offsets) for column in lists)
+        if shared not in known:
+            known[shared] = offsets_from_lengths(np.concatenate([one.lengths for one in lists]))
+        joined[name] = Jagged(np.concatenate([one.content for one in lists]), known[shared])
     return joined

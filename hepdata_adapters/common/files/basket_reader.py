@@ -54,7 +54,7 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class BranchRange:
     """A branch whose entries ``start`` to ``stop`` are wanted, and the baskets that have them.
 
     kept: where decoded baskets of ``owner``, the open tree, are kept that reach far beyond.
@@ -120,7 +120,7 @@ def layout_of(branch: Any) -> Layout | None:
     return Layout(dtype, shape, header)
 
 
-def read_baskets(wanted: Sequence[Wanted]) -> list[Column | None]:
+def read_baskets(wanted: Sequence[BranchRange]) -> list[Column | None]:
     """Their columns, ``(n,)``, ``(n, size)`` or `Jagged`; None where uproot is to read one.
 
     Raises DamagedError where the header of a basket cannot be.
@@ -157,7 +157,7 @@ def threads() -> int:
     return min(MOST_THREADS, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
-class Stored(NamedTuple):
+class StoredBasket(NamedTuple):
     """A basket and its bytes, key included; of one that came with the tree, its data."""
 
     basket: Basket
@@ -179,7 +179,7 @@ class Stored(NamedTuple):
         return whole[:border], ends
 
 
-def _stored(wanted: Wanted) -> list[Stored]:
+def _stored(wanted: BranchRange) -> list[StoredBasket]:
     """The baskets as they are in the file. Raises DamagedError where a header cannot be."""
     places = wanted.places()
     # they come in this order, each may still be under way
@@ -188,13 +188,13 @@ def _stored(wanted: Wanted) -> list[Stored]:
     for basket in wanted.baskets:
         if (arrays := wanted.decoded.get(basket.number)) is not None:
             size = len(arrays[0])
-            found.append(Stored(basket, arrays[0], Header(0, size, size), arrays))
+            found.append(StoredBasket(basket, arrays[0], Header(0, size, size), arrays))
         elif basket.kept is None:
             raw = next(chunks).raw_data
-            found.append(Stored(basket, raw, _header(raw.data, basket)))
+            found.append(StoredBasket(basket, raw, _header(raw.data, basket)))
         else:
             data = basket.kept.data
-            found.append(Stored(basket, data, Header(0, len(data), len(data))))
+            found.append(StoredBasket(basket, data, Header(0, len(data), len(data))))
     return found
 
 
@@ -204,7 +204,7 @@ def _header(stored: memoryview, basket: Basket) -> Header:
     )
 
 
-def _read(wanted: Wanted, scratch: Scratch) -> Column | None:
+def _read(wanted: BranchRange, scratch: Scratch) -> Column | None:
     layout = layout_of(wanted.branch)
     if layout is None:
         return None
@@ -216,7 +216,7 @@ def _read(wanted: Wanted, scratch: Scratch) -> Column | None:
         return None
 
 
-def _read_numbers(wanted: Wanted, layout: Layout, scratch: Scratch) -> NDArray[Any]:
+def _read_numbers(wanted: BranchRange, layout: Layout, scratch: Scratch) -> NDArray[Any]:
     size = prod(layout.shape)
     out = np.empty((wanted.stop - wanted.start) * size, layout.dtype)
     width = size * out.dtype.itemsize
@@ -232,7 +232,7 @@ def _read_numbers(wanted: Wanted, layout: Layout, scratch: Scratch) -> NDArray[A
     return out.reshape(-1, size) if layout.shape else out
 
 
-def _read_lists(wanted: Wanted, dtype: np.dtype[Any], header: int, scratch: Scratch) -> Jagged:
+def _read_lists(wanted: BranchRange, dtype: np.dtype[Any], header: int, scratch: Scratch) -> Jagged:
     baskets, width = _stored(wanted), dtype.itemsize
     offsets = np.zeros(wanted.stop - wanted.start + 1, np.int64)
     # the most that there can be; memory that is not written to takes none

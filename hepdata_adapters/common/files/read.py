@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hepdata_adapters.common.core.columns import Column, Columns, Jagged
-from hepdata_adapters.common.files.basket_reader import Wanted, read_baskets
+from hepdata_adapters.common.files.basket_reader import BranchRange, read_baskets
 from hepdata_adapters.common.files.baskets import check_branch, check_offsets, find_baskets
 from hepdata_adapters.common.files.decoded_cache import DecodedCache
 from hepdata_adapters.common.files.ntuple_pages import read_pages
@@ -42,7 +42,7 @@ def _read_ttree(
         reduce(lambda parent, at: parent.branches[at], branch.place, tree) for branch in branches
     ]
     wanted = [
-        Wanted(holder, find_baskets(holder, start, stop), start, stop, tree, kept)
+        BranchRange(holder, find_baskets(holder, start, stop), start, stop, tree, kept)
         for holder in holders
     ]
     ranges = {place for each in wanted for place in each.places()}

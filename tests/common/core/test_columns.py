@@ -1,6 +1,8 @@
-"""Columns taken and joined all at once are those of one after the other, offsets shared or not."""
+"""Events taken from columns, and columns joined, are as those of lists; offsets are shared."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -11,6 +13,7 @@ from hepdata_adapters.common.core.columns import (
     Jagged,
     concatenate,
     concatenate_all,
+    flattened,
     held_bytes,
     take,
     take_all,
@@ -30,32 +33,41 @@ def columns_of(lists: list[list[int]]) -> Columns:
     }
 
 
-def same(one: Columns, other: Columns) -> None:
-    assert one.keys() == other.keys()
-    for name, column in one.items():
-        match = other[name]
-        if isinstance(column, Jagged):
-            assert isinstance(match, Jagged)
-            assert column.to_lists() == match.to_lists()
-            assert column.dtype == match.dtype
-            assert column.offsets.tolist() == match.offsets.tolist()
-        else:
-            assert np.asarray(column).tolist() == np.asarray(match).tolist()
+def lists_of(columns: Columns) -> dict[str, list[Any]]:
+    return {
+        name: column.to_lists() if isinstance(column, Jagged) else column.tolist()
+        for name, column in columns.items()
+    }
 
 
 @given(parts=st.lists(LISTS, min_size=1, max_size=3), seed=st.integers(0, 9))
-def test_all_at_once_is_one_after_the_other(parts: list[list[list[int]]], seed: int) -> None:
+def test_events_are_taken_and_joined_as_lists_would_be(
+    parts: list[list[list[int]]], seed: int
+) -> None:
     plain = [columns_of(lists) for lists in parts]
     shared = [with_shared_offsets(columns) for columns in plain]
-    for one, other in zip(plain, shared, strict=True):
-        same(one, other)
+    assert [lists_of(columns) for columns in shared] == [lists_of(columns) for columns in plain]
+    names = plain[0].keys()
+    expected = {n: [x for part in plain for x in lists_of(part)[n]] for n in names}
     joined = concatenate_all(shared)
-    same(joined, {name: concatenate([part[name] for part in plain]) for name in plain[0]})
+    assert lists_of(joined) == expected
+    assert {name: joined[name].dtype for name in names} == {n: plain[0][n].dtype for n in names}
     assert joined["pt"].offsets is joined["eta"].offsets  # type: ignore[union-attr]
-    rows = np.random.default_rng(seed).integers(0, len(joined["flat"]), 7)
+    rows = np.random.default_rng(seed).integers(0, len(expected["flat"]), 7)
     taken = take_all(joined, rows)
-    same(taken, {name: take(column, rows) for name, column in joined.items()})
+    assert lists_of(taken) == {n: [values[row] for row in rows] for n, values in expected.items()}
     assert taken["pt"].offsets is taken["eta"].offsets  # type: ignore[union-attr]
+    for name in names:
+        assert lists_of({name: take(joined[name], rows)})[name] == lists_of(taken)[name]
+        both = concatenate([part[name] for part in plain])
+        assert lists_of({name: both})[name] == expected[name]
+
+
+def test_whoever_gets_offsets_may_write_to_them() -> None:
+    columns = with_shared_offsets(columns_of([[1, 2], [3]]))
+    arrays = flattened({name: columns[name] for name in ("pt", "eta")})
+    arrays["pt_offsets"][:] = 0
+    assert arrays["eta_offsets"].tolist() == [0, 2, 3]
 
 
 def test_arrays_are_counted_once() -> None:

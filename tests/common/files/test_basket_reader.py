@@ -26,7 +26,7 @@ from hepdata_adapters.common.core.columns import Column, Jagged
 from hepdata_adapters.common.core.errors import FileError
 from hepdata_adapters.common.files import basket_kernels, basket_reader, read
 from hepdata_adapters.common.files.basket_kernels import UnusualError
-from hepdata_adapters.common.files.basket_reader import Wanted, layout_of, read_baskets
+from hepdata_adapters.common.files.basket_reader import BranchRange, layout_of, read_baskets
 from hepdata_adapters.common.files.baskets import DamagedError, find_baskets
 from hepdata_adapters.common.files.manifest import build_manifest
 from hepdata_adapters.common.files.open import open_root, reading
@@ -74,7 +74,7 @@ def holders(tree: Any) -> list[tuple[Branch, Any]]:
 
 def by_us(pairs: list[tuple[Branch, Any]], start: int, stop: int) -> list[Column | None]:
     return read_baskets(
-        [Wanted(holder, find_baskets(holder, start, stop), start, stop) for _, holder in pairs]
+        [BranchRange(holder, find_baskets(holder, start, stop), start, stop) for _, holder in pairs]
     )
 
 
@@ -131,7 +131,7 @@ def test_baskets_that_came_with_the_tree() -> None:
             whole, uproots = by_us([pair], 0, 300)[0], pair[1]
             baskets = find_baskets(uproots, 0, 300)
             kept = [basket._replace(kept=uproots.basket(basket.number)) for basket in baskets[-2:]]
-            wanted = Wanted(uproots, [*baskets[:-2], *kept], 0, 300)
+            wanted = BranchRange(uproots, [*baskets[:-2], *kept], 0, 300)
             (column,) = read_baskets([wanted])
             assert whole is not None
             assert column is not None
