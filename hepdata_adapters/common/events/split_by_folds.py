@@ -7,17 +7,13 @@ from typing import ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.config.split_config import FoldSplit, Identity
-from hepdata_adapters.common.events.identity import (
-    identity_branches,
-    identity_hashes,
-    identity_name,
-)
-from hepdata_adapters.common.events.split_strategy import SPLITS, Entries, SplitStrategy
-from hepdata_adapters.common.files.manifest import Manifest
+from hepdata_adapters.common.config.split_config import FoldSplit
+from hepdata_adapters.common.events.identity import identity_name
+from hepdata_adapters.common.events.split_by_identity import ByIdentity
+from hepdata_adapters.common.events.split_strategy import SPLITS, Entries
 
 
-class ByFolds(SplitStrategy[FoldSplit]):
+class ByFolds(ByIdentity[FoldSplit]):
     """By a hash of each event's identity: one fold is test, the next one validation.
 
     >>> ByFolds(FoldSplit(folds=5, fold=3)).description(("run", "event"))
@@ -25,21 +21,9 @@ class ByFolds(SplitStrategy[FoldSplit]):
     """
 
     hint: ClassVar[str] = "raise split.folds or change split.seed"
-    excluded_as: ClassVar[str] = "identity of the event"
-
-    @property
-    def identity(self) -> Identity:
-        return self.split.identity
-
-    @property
-    def seed(self) -> int:
-        return self.split.seed
-
-    def branches(self, manifest: Manifest) -> tuple[str, ...]:
-        return identity_branches(self.split.identity, manifest)
 
     def codes(self, branches: tuple[str, ...], entries: Entries) -> NDArray[np.int64]:
-        hashed = identity_hashes(self.split.seed, branches, entries)
+        hashed = self.hashes(branches, entries)
         folds, fold = self._numbers
         after = ((hashed % np.uint64(folds)).astype(np.int64) - fold) % folds
         codes = np.full(len(after), SPLITS.index("train"), np.int64)

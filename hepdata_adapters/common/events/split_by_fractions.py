@@ -7,36 +7,20 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.config.split_config import FractionSplit, Identity
-from hepdata_adapters.common.events.identity import (
-    identity_branches,
-    identity_hashes,
-    identity_name,
-)
-from hepdata_adapters.common.events.split_strategy import Entries, SplitStrategy
-from hepdata_adapters.common.files.manifest import Manifest
+from hepdata_adapters.common.config.split_config import FractionSplit
+from hepdata_adapters.common.events.identity import identity_name
+from hepdata_adapters.common.events.split_by_identity import ByIdentity
+from hepdata_adapters.common.events.split_strategy import Entries
 
 
-class ByFractions(SplitStrategy[FractionSplit]):
+class ByFractions(ByIdentity[FractionSplit]):
     """By a hash of each event's identity, as a number from 0 to 1."""
 
     hint: ClassVar[str] = "raise split.train or change split.seed"
-    excluded_as: ClassVar[str] = "identity of the event"
-
-    @property
-    def identity(self) -> Identity:
-        return self.split.identity
-
-    @property
-    def seed(self) -> int:
-        return self.split.seed
-
-    def branches(self, manifest: Manifest) -> tuple[str, ...]:
-        return identity_branches(self.split.identity, manifest)
 
     def codes(self, branches: tuple[str, ...], entries: Entries) -> NDArray[np.int64]:
         split = self.split
-        hashed = identity_hashes(split.seed, branches, entries)
+        hashed = self.hashes(branches, entries)
         uniform = (hashed >> np.uint64(11)).astype(np.float64) * 2.0**-53
         codes = np.searchsorted([split.train, split.train + split.validation], uniform, "right")
         if split.test == 0.0:  # rounding of train + validation must not leave a sliver

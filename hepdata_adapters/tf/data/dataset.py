@@ -231,23 +231,6 @@ class RootSource(BatchSource):
 def root_dataset(
     samples: Samples | Dataset,
     *,
-    batch_size: int = 256,
-    split: SplitName | None = None,
-    shuffle: bool = True,
-    seed: int | None = None,
-    epoch: int = 0,
-    rank: int | None = None,
-    world_size: int | None = None,
-    input_context: Any = None,
-    uneven: Uneven = "pad",
-    canonical_ranks: int | None = None,
-    canonical_workers: int | None = None,
-    events_per_epoch: int | None = None,
-    repeat: bool = False,
-    drop_last: bool = False,
-    specs: Specs | str | Path | None = None,
-    num_workers: int = 0,
-    progress: bool = True,
     as_: Literal["dict", "tuple"] = "dict",
     inputs: Inputs | None = None,
     ragged: RaggedNames = (),
@@ -256,6 +239,8 @@ def root_dataset(
     **options: Any,
 ) -> Any:
     """ROOT files as a ``tf.data.Dataset``: `RootSource` and `RootSource.dataset` in one call.
+
+    options: ``batch_size``, ``split``, ``shuffle``, … as `RootSource` takes them.
 
     The dataset has the source as ``.source``: ledger, feature names, ``set_epoch``. Datasets
     derived from it (``.map(…)``, ``.take(…)``) do not carry the attribute.
@@ -271,13 +256,7 @@ def root_dataset(
     >>> dataset.element_spec["x"]
     TensorSpec(shape=(None, 1), dtype=tf.float32, name=None)
     """
-    source = RootSource(
-        samples, batch_size=batch_size, split=split, shuffle=shuffle, seed=seed, epoch=epoch,
-        rank=rank, world_size=world_size, input_context=input_context, uneven=uneven,
-        canonical_ranks=canonical_ranks, canonical_workers=canonical_workers,
-        events_per_epoch=events_per_epoch, repeat=repeat, drop_last=drop_last, specs=specs,
-        num_workers=num_workers, progress=progress, **options,
-    )  # fmt: skip
+    source = RootSource(samples, **options)
     return source.dataset(as_, inputs, ragged, cast, prefetch)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from typing import Annotated, Any, ClassVar, NamedTuple, NoReturn, Protocol, cast
 
@@ -59,7 +60,7 @@ class NumpyBackend:
 NUMPY: ScalingBackend = NumpyBackend()
 
 
-class Function(FrozenModel):
+class Function(FrozenModel, ABC):
     """A function that a value goes through before it is centred and scaled.
 
     It grows with the value, so that quantiles go through it, and is computed in float64. Arrays may
@@ -72,15 +73,17 @@ class Function(FrozenModel):
 
     parameters: ClassVar[tuple[str, ...]] = ()
 
+    kind: str
+
     @property
     def label(self) -> str:
         """What messages call it."""
-        return str(self.kind)  # type: ignore[attr-defined]
+        return self.kind
 
     @property
+    @abstractmethod
     def text(self) -> str:
         """What it does, for people."""
-        raise NotImplementedError
 
     @property
     def largest(self) -> float:
@@ -95,13 +98,13 @@ class Function(FrozenModel):
         """Whether it is undefined for some value of at least ``low``."""
         return False
 
+    @abstractmethod
     def forward(self, backend: ScalingBackend, values: Any, *parameters: Any) -> Any:
         """The function in the operations of a backend. parameters: in the order of their names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse(self, values: Values) -> Values:
         """The way back, in numpy."""
-        raise NotImplementedError
 
     def __call__(self, values: Values) -> Values:
         result: Values = self.forward(NUMPY, values, *self.numbers)
