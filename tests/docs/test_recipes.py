@@ -40,6 +40,13 @@ def test_every_file_of_the_page_is_there() -> None:
     assert [name for name in names if not any((base / name).exists() for base in bases)] == []
 
 
+def test_an_event_walks_through_twelve_files() -> None:
+    walk = PAGE.partition("## The walk of an event")[2].partition("## The walk of a setting")[0]
+    steps = re.findall(r"^\d+\. `([\w/]+\.py)`", walk, re.MULTILINE)
+    assert len(set(steps)) == len(steps) == 12
+    assert re.findall(r"`[\w/]+\.py`", walk) == [f"`{step}`" for step in steps]
+
+
 class SquareRoot(Function):
     """The root of a value, with its sign."""
 
