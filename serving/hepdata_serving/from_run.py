@@ -35,7 +35,7 @@ def _torchserve(run: Run[Any], directory: Path) -> Path:
         )
     from hepdata_serving.torchserve.export import export_torchserve
 
-    return export_torchserve(directory, _exportable(run))
+    return export_torchserve(directory, exportable_of(run))
 
 
 def _tfserving(run: Run[Any], directory: Path) -> Path:
@@ -47,7 +47,7 @@ def _tfserving(run: Run[Any], directory: Path) -> Path:
         )
     from hepdata_serving.tfserving.export import export_tfserving
 
-    return export_tfserving(directory, _exportable(run))
+    return export_tfserving(directory, exportable_of(run))
 
 
 def _onnx(run: Run[Any], directory: Path) -> Path:
@@ -58,7 +58,7 @@ def _onnx(run: Run[Any], directory: Path) -> Path:
         )
     from hepdata_serving.onnx.export import export_onnx
 
-    return export_onnx(directory, _exportable(run))
+    return export_onnx(directory, exportable_of(run))
 
 
 EXPORTERS: dict[ServerKind, Callable[[Run[Any], Path], Path]] = {
@@ -68,7 +68,7 @@ EXPORTERS: dict[ServerKind, Callable[[Run[Any], Path], Path]] = {
 }
 
 
-def _exportable(run: Run[Any]) -> Exportable[Any]:
+def exportable_of(run: Run[Any]) -> Exportable[Any]:
     """The model of a run, with its golden events. Raises FileError if it has none."""
     path = run.folder / "golden_events.json"
     if not path.is_file():

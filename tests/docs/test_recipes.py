@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
+from hepdata_adapters import runs
 from hepdata_adapters.cli import main as cli
+from hepdata_adapters.common.config.dataset_config import RunConfig
 from hepdata_adapters.common.config.split_config import Split
 from hepdata_adapters.common.core.columns import Jagged
 from hepdata_adapters.common.core.frozen_model import FrozenModel
@@ -27,6 +31,9 @@ from hepdata_adapters.common.transform.scalings.function import Function, Scaled
 from hepdata_adapters.common.transform.vector_feature import FeatureTransform
 from hepdata_adapters.torch import RootIterableDataset
 from hepdata_serving import from_run
+from hepdata_serving.answers import predict_events
+from hepdata_serving.errors import ArchiveError
+from hepdata_serving.golden import check_golden
 from tests.helpers.samples import write_events
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,9 +205,45 @@ def test_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert splits.describe_split(OddSplit(), ()) == "odd entries"
 
 
+def export_weights(run: Any, directory: Path) -> Path:
+    """An export of a run as bare tensors beside the files that every export has."""
+    torch = pytest.importorskip("torch")
+    model = from_run.exportable_of(run)
+    directory.mkdir()
+    for name, content in model.described("1", {"torch": torch.__version__}).items():
+        (directory / name).write_bytes(content)
+    torch.save(model.scorer.state_dict(), directory / "weights.pt")
+    return directory
+
+
 def test_an_export_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(from_run.EXPORTERS, "text", lambda run, folder: folder / f"{run}.txt")  # type: ignore[misc]
-    assert from_run.export_run("a run", tmp_path, "text") == tmp_path / "a run.txt"  # type: ignore[arg-type]
+    torch = pytest.importorskip("torch")
+    monkeypatch.setitem(from_run.EXPORTERS, "weights", export_weights)  # type: ignore[misc]
+    files = [write_events(tmp_path / f"{label}.root", 200, seed=label) for label in (0, 1)]
+    config = RunConfig.model_validate({
+        "samples": [{"files": str(path), "label": label} for label, path in enumerate(files)],
+        "features": ["MET", {"branch": "Jet_pt", "length": 2}],
+        "training": {"epochs": 1, "accelerator": "cpu"},
+    })  # fmt: skip
+    runs.fit(config, tmp_path / "run", overwrite=False)
+    run = runs.load_run(tmp_path / "run")
+    folder = from_run.export_run(run, tmp_path / "export", "weights")  # type: ignore[arg-type]
+
+    # another process would have the files alone
+    transform = Transform.model_validate_json((folder / "transform.json").read_bytes())
+    scorer = copy.deepcopy(run.model)
+    for parameter in scorer.parameters():
+        torch.nn.init.zeros_(parameter)
+    golden = json.loads((folder / "golden.json").read_bytes())
+
+    def predict(events: Any) -> list[Any]:
+        return predict_events(events, transform, lambda x: scorer(torch.from_numpy(x)).numpy())
+
+    with torch.inference_mode(), pytest.raises(ArchiveError, match="golden event 0"):
+        check_golden(golden["events"], golden["predictions"], predict)
+    scorer.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    with torch.inference_mode():
+        check_golden(golden["events"], golden["predictions"], predict)
 
 
 def test_a_source_protocol(tmp_path: Path) -> None:
