@@ -151,11 +151,14 @@ class Reading(FrozenModel):
     """What a process keeps while it reads, so that it need not be opened or decompressed again.
 
     open_files: files of all samples together. cache_bytes: decompressed units, 0 for none.
-    How the plan mixes many files depends on the cache, so a training resumes with the same.
+    threads: that read and transform in a process, by default one for each of its cores, and one
+    in a worker process. How the plan mixes many files depends on the cache, so a training resumes
+    with the same.
     """
 
     open_files: int = Field(default=64, ge=1, le=65_536)
     cache_bytes: int = Field(default=512 * 2**20, ge=0, le=2**50)
+    threads: int | None = Field(default=None, ge=1, le=1024)
 
 
 class DatasetConfig(FrozenModel):

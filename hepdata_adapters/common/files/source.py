@@ -10,6 +10,7 @@ from typing import Any
 from hepdata_adapters.common.config.dataset_config import Reading
 from hepdata_adapters.common.core.columns import Columns, held_bytes, with_shared_offsets
 from hepdata_adapters.common.core.errors import FileError, InvalidValueError, ReplacedError
+from hepdata_adapters.common.core.threads import default_threads
 from hepdata_adapters.common.files.checksums import Records
 from hepdata_adapters.common.files.content import content_of
 from hepdata_adapters.common.files.decoded_cache import DecodedCache
@@ -32,9 +33,10 @@ class Opened:
 class Source:
     """Reads columns; belongs to one process (open it after the fork).
 
-    branches: names of the branches to read, the same for all files. A file stays open while it
-    is in use: what is read of it is of one content, that of the manifest, or ReplacedError is
-    raised, at the latest by `check`, which leaving the ``with`` block calls.
+    branches: names of the branches to read, the same for all files. threads: that decompress, as
+    many as there are cores by default. A file stays open while it is in use: what is read of it
+    is of one content, that of the manifest, or ReplacedError is raised, at the latest by `check`,
+    which leaving the ``with`` block calls.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class Source:
         branches: Sequence[str],
         max_open: int = Reading().open_files,
         max_bytes: int = Reading().cache_bytes,
+        threads: int | None = None,
     ) -> None:
         self.branches = tuple(dict.fromkeys(branches))
         self._max_open, self._max_bytes = max_open, max_bytes
+        self._threads = threads or default_threads()
         self._open: OrderedDict[tuple[str, str], Opened] = OrderedDict()
         self._units: OrderedDict[tuple[str, str, int], tuple[Columns, int]] = OrderedDict()
         self._bytes = 0
@@ -101,7 +105,7 @@ class Source:
         opened = self._opened(file)
         branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
         try:
-            columns = _read(opened, branches, start, stop, self._decoded)
+            columns = _read(opened, branches, start, stop, self._decoded, self._threads)
         except FileError:
             self._check(opened, ask=False)  # what looks like damage may be another file
             self._drop(opened)  # a broken handle serves no second try
@@ -164,14 +168,19 @@ class Source:
 
 
 def _read(
-    opened: Opened, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache
+    opened: Opened,
+    branches: Sequence[Branch],
+    start: int,
+    stop: int,
+    kept: DecodedCache,
+    threads: int,
 ) -> Columns:
     """`read_columns`; the FileError names the branches that cannot be read."""
     file, tree = opened.file, opened.tree
     place: Any = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
     try:
         with reading(**place):
-            return read_columns(tree, branches, start, stop, kept)
+            return read_columns(tree, branches, start, stop, kept, threads)
     except FileError as error:
         if of_file(error):
             read_each(lambda few: read_columns(tree, few, start, stop), branches, place)

@@ -21,7 +21,8 @@ from hepdata_adapters.common.plan.cursor import Cursor, PlanIdentity
 from hepdata_adapters.common.plan.plan import Plan
 from hepdata_adapters.common.plan.shard import Shard, Uneven
 from hepdata_adapters.common.stream.dataset import Batch, Dataset
-from hepdata_adapters.common.stream.event_stream import EventStream, Step
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.stream.read_ahead import Step
 
 CACHE_BYTES = Reading().cache_bytes
 
