@@ -20,6 +20,8 @@ from hepdata_adapters.common.files.read import read_columns
 from hepdata_adapters.common.files.schema import Branch, get_tree
 from hepdata_adapters.common.files.unreadable import of_file, read_each
 
+CACHE_BYTES = 512 * 2**20
+
 
 @dataclass(frozen=True, eq=False)
 class Opened:
@@ -43,7 +45,7 @@ class Source:
         self,
         branches: Sequence[str],
         max_open: int = Reading().open_files,
-        max_bytes: int = Reading().cache_bytes,
+        max_bytes: int = CACHE_BYTES,
         threads: int | None = None,
     ) -> None:
         self.branches = tuple(dict.fromkeys(branches))
@@ -107,7 +109,7 @@ class Source:
         try:
             columns = _read(opened, branches, start, stop, self._decoded, self._threads)
         except FileError:
-            self._check(opened, ask=False)  # what looks like damage may be another file
+            self._check_after_error(opened)
             self._drop(opened)  # a broken handle serves no second try
             raise
         self._check(opened, ask=False)
@@ -160,6 +162,15 @@ class Source:
         if change:
             self._drop(opened)
             raise ReplacedError.by(change, opened.file.url)
+
+    def _check_after_error(self, opened: Opened) -> None:
+        """`_check`, as what looks like damage may be another file; who does not answer says no."""
+        try:
+            self._check(opened, ask=False)
+        except ReplacedError:
+            raise
+        except FileError:
+            pass
 
     def _drop(self, opened: Opened) -> None:
         self._open.pop((opened.file.url, opened.file.tree), None)

@@ -57,7 +57,8 @@ class LoadedChunk:
 class ChunkLoader:
     """Reads chunks of a split in one process, one at a time; its files stay open between them.
 
-    reading: told the file (its number), first and last entry of each unit before it is read.
+    processes: that share the work and the memory. reading: told the file (its number), first and
+    last entry of each unit before it is read.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class ChunkLoader:
         dataset: Dataset,
         split: SplitName | None,
         threads: int,
+        processes: int,
         reading: Callable[[int, int, int], None],
     ) -> None:
+        self._unit_bytes = dataset.unit_bytes // processes
         self._dataset, self._split, self._threads = dataset, split, threads
         self._reading = reading
         vector = dataset.transform.vector
@@ -178,7 +181,7 @@ class ChunkLoader:
             self._sources[names] = Source(
                 names,
                 max_open=max(1, kept.open_files // len(own)),
-                max_bytes=kept.cache_bytes // len(own),
+                max_bytes=self._unit_bytes // len(own),
                 threads=self._threads,
             )
         return self._sources[names]

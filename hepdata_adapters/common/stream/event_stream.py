@@ -42,13 +42,15 @@ class EventStream:
     of `label_dtype` (if the samples have labels), ``weight (n,)`` float64, ``event (n, 2)`` int64:
     file number in the manifest, entry in the file. A ragged array has its values under its name,
     of all events after each other, and ``(n + 1,)`` int64 offsets under ``NAME_offsets``.
+
+    processes: that share the batches, and the memory for units.
     """
 
-    def __init__(self, dataset: Dataset, split: SplitName | None) -> None:
+    def __init__(self, dataset: Dataset, split: SplitName | None, processes: int = 1) -> None:
         import_functions(dataset.config.scaling_functions)  # in a worker process nobody has
         self.dataset, self.split = dataset, split
         self._threads = dataset.config.reading.threads or default_threads()
-        self._chunks = ChunkLoader(dataset, split, self._threads, self._note)
+        self._chunks = ChunkLoader(dataset, split, self._threads, processes, self._note)
         self._reading: NDArray[np.int64] | None = None  # note for those who find us dead
 
     def __enter__(self) -> EventStream:
