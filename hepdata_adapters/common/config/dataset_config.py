@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import keyword
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from hepdata_adapters.common.config.counts import Events, Streams
 from hepdata_adapters.common.config.feature_config import (
@@ -152,10 +153,34 @@ class Reading(FrozenModel):
 
     open_files: files of all samples together. cache_bytes: decompressed units, 0 for none.
     How the plan mixes many files depends on the cache, so a training resumes with the same.
+    cache: what later epochs find of the earlier ones, as columns that are decompressed and
+    prepared: ``none``, ``memory``, or a folder, which later runs find, too. cache_limit: bytes of
+    it, such as ``4 GiB``; else half of the memory that is free when the first epoch begins, or
+    half of the disk that is free or taken by it.
+
+    >>> Reading(cache="memory", cache_limit="1 GiB").cache_limit
+    1073741824
     """
 
     open_files: int = Field(default=64, ge=1, le=65_536)
     cache_bytes: int = Field(default=512 * 2**20, ge=0, le=2**50)
+    cache: Literal["none", "memory"] | str = "none"
+    cache_limit: ByteSize | None = None
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _folder(cls, cache: Any) -> Any:
+        cache = str(cache) if isinstance(cache, Path) else cache
+        if isinstance(cache, str) and (not cache or "://" in cache):
+            raise ValueError(f"none, memory or a folder of this machine, not {cache!r}")
+        return cache
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder that keeps columns, if one does; ``~`` and ``$NAME`` are filled in."""
+        if self.cache in ("none", "memory"):
+            return None
+        return Path(os.path.expandvars(self.cache)).expanduser()
 
 
 class DatasetConfig(FrozenModel):

@@ -26,15 +26,15 @@ from hepdata_adapters.common.core.errors import DataError, InvalidValueError
 from hepdata_adapters.common.core.faults import error_of
 from hepdata_adapters.common.core.ledger import Ledger, LedgerKind, SharedLedger
 from hepdata_adapters.common.events.class_counts import copies_of
-from hepdata_adapters.common.events.selection import deciding_branches
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.events.unit_events import UnitEvents, read_unit
 from hepdata_adapters.common.files.manifest import FileInfo
 from hepdata_adapters.common.files.source import Source
+from hepdata_adapters.common.files.unit_cache import Units
 from hepdata_adapters.common.plan.plan import Chunk, Piece, Plan, UnitRange
 from hepdata_adapters.common.plan.shard import Shard
-from hepdata_adapters.common.specs.compute import file_branches
 from hepdata_adapters.common.stream.dataset import Batch, Dataset, label_dtype
+from hepdata_adapters.common.stream.kept_units import columns_read, kept_units
 from hepdata_adapters.common.stream.memory import buffer_of
 from hepdata_adapters.common.transform.advice import advice_for
 from hepdata_adapters.common.transform.pipeline import Transformed
@@ -79,6 +79,7 @@ class EventStream:
         self._objects = dataset.transform.objects_counted
         self._counted = (*dataset.transform.counted, *self._objects.values())
         self._sources: dict[tuple[str, ...], Source] = {}
+        self._kept: Units | None = None
         self._reading: NDArray[np.int64] | None = None  # note for those who find us dead
 
     def __enter__(self) -> EventStream:
@@ -104,6 +105,7 @@ class EventStream:
 
         dropped: events for the ledger that no step delivers.
         """
+        self._kept = kept_units(self.dataset, shard.workers)
         counts = Ledger()
         counts.add("events dropped for equal ranks", dropped)
         writer = f"{shard.rank}-{shard.worker}-{os.getpid()}-{next(_WRITERS)}"
@@ -275,10 +277,7 @@ class EventStream:
         All readers together keep to the bounds of one.
         """
         dataset = self.dataset
-        branches = file_branches(dataset.config, dataset.manifest, dataset.layout, file)
-        deciding = deciding_branches(dataset.layout, file.sample)
-        read = [*(branch.name for branch in branches), *deciding, *self._objects]
-        names = tuple(dict.fromkeys(read))
+        names = columns_read(dataset, file)
         if names not in self._sources:
             own = {
                 (
@@ -293,6 +292,7 @@ class EventStream:
                 names,
                 max_open=max(1, kept.open_files // len(own)),
                 max_bytes=kept.cache_bytes // len(own),
+                kept=self._kept,
             )
         return self._sources[names]
 

@@ -1,0 +1,153 @@
+"""Which prepared columns of units are kept: those used last, and those that later epochs find.
+
+An epoch uses a unit for a few chunks in a row, which is what `RecentUnits` is for. It comes to all
+units before it comes back to one, so that the one used last is the wrong one to keep for the next
+epoch where not all fit: `MemoryUnits` keeps what came first, and `unit_folder` does so on disk.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
+
+from hepdata_adapters.common.core.columns import Columns, held_bytes
+from hepdata_adapters.common.files.manifest import FileInfo
+
+
+@dataclass(frozen=True, eq=False)
+class UnitKey:
+    """Unit ``number`` of a file, and the prepared columns that are asked for, in their order."""
+
+    file: FileInfo
+    number: int
+    branches: tuple[str, ...]
+
+    @property
+    def entries(self) -> tuple[int, int]:
+        """The first one and the one after the last."""
+        start, stop = self.file.units[self.number : self.number + 2].tolist()
+        return start, stop
+
+    @property
+    def place(self) -> tuple[tuple[str, ...], str, str, int]:
+        """What tells it from all others of a data set."""
+        return (self.branches, self.file.url, self.file.tree, self.number)
+
+
+class Units(Protocol):
+    """Keeps columns of units beyond an epoch. Threads may share it.
+
+    in_memory: whether they take the memory of this process.
+    """
+
+    in_memory: bool
+
+    def get(self, key: UnitKey) -> Columns | None:
+        """The columns, if they are here."""
+
+    def keep(self, key: UnitKey, columns: Columns) -> bool:
+        """Keep columns that nobody writes to; returns whether there was room for them."""
+
+
+class RecentUnits:
+    """Those used last, within bounds, but always one. Threads may share it.
+
+    beside: bytes of other things that count for the bounds.
+    """
+
+    def __init__(self, max_bytes: int, beside: Callable[[], int] = lambda: 0) -> None:
+        self._max_bytes, self._beside = max_bytes, beside
+        self._kept: OrderedDict[object, tuple[Columns, int]] = OrderedDict()
+        self._lock = Lock()
+        self.held = 0
+
+    def get(self, key: UnitKey) -> Columns | None:
+        """The columns, if they are here."""
+        place = key.place
+        with self._lock:
+            if place not in self._kept:
+                return None
+            self._kept.move_to_end(place)
+            return self._kept[place][0]
+
+    def keep(self, key: UnitKey, columns: Columns) -> None:
+        """Keep columns, and let go of those not used for the longest time."""
+        size, place = held_bytes(columns), key.place
+        with self._lock:
+            if place in self._kept:
+                return
+            self._kept[place] = (columns, size)
+            self.held += size
+            while self.held + self._beside() > self._max_bytes and len(self._kept) > 1:
+                self.held -= self._kept.popitem(last=False)[1][1]
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._kept.clear()
+            self.held = 0
+
+
+class MemoryUnits:
+    """Those that came first, up to a limit in bytes, for as long as it lives.
+
+    >>> import numpy as np
+    >>> from types import SimpleNamespace as File
+    >>> file = File(url="a.root", tree="Events")
+    >>> units = MemoryUnits(8)
+    >>> units.keep(UnitKey(file, 0, ("MET",)), {"MET": np.zeros(1)})
+    True
+    >>> units.keep(UnitKey(file, 1, ("MET",)), {"MET": np.zeros(1)}), units.held
+    (False, 8)
+    """
+
+    in_memory = True
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.held = limit, 0
+        self._kept: dict[object, Columns] = {}
+        self._lock = Lock()
+
+    def get(self, key: UnitKey) -> Columns | None:
+        return self._kept.get(key.place)
+
+    def keep(self, key: UnitKey, columns: Columns) -> bool:
+        size, place = held_bytes(columns), key.place
+        with self._lock:
+            if place in self._kept:
+                return True
+            if self.held + size > self.limit:
+                return False
+            self._kept[place] = columns
+            self.held += size
+            return True
+
+
+class UnitCache:
+    """What a reader asks before it reads: the recent units, then those that are kept for later."""
+
+    def __init__(self, recent: RecentUnits, kept: Units | None = None) -> None:
+        self.recent, self._kept = recent, kept
+
+    @property
+    def lasting(self) -> bool:
+        """Whether others than this process will find what is kept."""
+        return self._kept is not None and not self._kept.in_memory
+
+    def get(self, key: UnitKey) -> Columns | None:
+        """The columns, if they are anywhere."""
+        found = self.recent.get(key)
+        if found is None and self._kept is not None:
+            found = self._kept.get(key)
+            if found is not None and self.lasting:
+                self.recent.keep(key, found)
+        return found
+
+    def keep(self, key: UnitKey, columns: Columns) -> None:
+        """Keep columns that were read; nobody may write to them."""
+        kept = self._kept is not None and self._kept.keep(key, columns)
+        if self.lasting or not kept:
+            self.recent.keep(key, columns)
