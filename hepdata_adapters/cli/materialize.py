@@ -31,6 +31,7 @@ def materialize(
     result into memory. Only what is not there is read. Exit code 1 if not all could be written.
     """
     from hepdata_adapters.common.config.config_file import load_config
+    from hepdata_adapters.common.core.errors import DataError
     from hepdata_adapters.common.core.progress import progress_bar
     from hepdata_adapters.common.core.text import size_text
     from hepdata_adapters.common.stream.dataset import Dataset
@@ -52,4 +53,4 @@ def materialize(
         f"{size_text(found.nbytes)} on disk{others}"
     )
     if found.units < found.of:
-        raise typer.Exit(1)
+        raise DataError(f"not all columns are kept: {found.stopped}")

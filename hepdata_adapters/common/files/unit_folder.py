@@ -12,7 +12,7 @@ import mmap
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +59,7 @@ def entry_name(file: FileInfo, branches: tuple[str, ...]) -> str:
             FORMAT, __version__, np.__version__,
             file.content.here, file.tree, file.entries, digest(file.units.tolist()), branches,
             [[branch.name, branch.kind, branch.dtype, branch.size] for branch in needed],
-            file.preparation.restricted(branches).model_dump(mode="json"),
+            file.preparation.restricted(branches).model_dump(mode="json", exclude={"branches"}),
             str(file.record or ""),
         ]
     )[:32]  # fmt: skip
@@ -81,13 +81,17 @@ class UnitFolder:
     """Columns of units on disk, up to a limit in bytes. Threads may share it.
 
     limit: None for half of the disk that is free or taken by the folder. Where it cannot be
-    written, or is full, nothing more is kept: that is said once, and ``stopped`` says why.
+    written, or is full, nothing more is kept: that is told, and ``stopped`` says why. tell: says
+    it, and what was damaged; by default once a process.
     """
 
     in_memory = False
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, limit: int | None = None, tell: Callable[[str], object] = say_once
+    ) -> None:
         check_arrow()
+        self._tell = tell
         self.folder = folder.absolute()
         self._units = self.folder / UNITS
         self._limit = limit
@@ -237,11 +241,11 @@ class UnitFolder:
         self._forget(path)
 
     def _stop(self, why: str) -> None:
-        self.stopped = why
-        say_once(f"no more columns are kept for later epochs: the cache {self.folder} {why}")
+        self.stopped = f"the cache {self.folder} {why}"
+        self._tell(f"no more columns are kept for later epochs: {self.stopped}")
 
     def _say(self, what: str, path: Path) -> None:
-        say_once(
+        self._tell(
             f"a file of the cache {self.folder} {what}: the events of such files are read from "
             f"their source again"
         )

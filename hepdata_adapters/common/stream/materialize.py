@@ -73,13 +73,13 @@ def materialize(
 
 
 def folder_of(reading: Reading) -> UnitFolder:
-    """The folder that keeps units. Raises ConfigError where the config names none."""
+    """The folder that keeps units, which tells nothing. Raises ConfigError for a config of none."""
     if reading.cache_folder is None:
         raise ConfigError(
             f"reading.cache is {reading.cache}: name the folder to write to, as reading.cache in "
             f"the config or with --cache"
         )
-    return UnitFolder(reading.cache_folder, reading.cache_limit)
+    return UnitFolder(reading.cache_folder, reading.cache_limit, tell=lambda _: None)
 
 
 def _entries(key: UnitKey) -> int:
