@@ -76,10 +76,18 @@ def packed(columns: Mapping[str, Column]) -> memoryview:
         layout.append([name, values.dtype.str, values.shape[1:], numbers.get(name, -1)])
     document = json.dumps({"format": FORMAT, "columns": layout}, separators=(",", ":"))
     batch = pa.record_batch(arrays, names=fields).replace_schema_metadata({_LAYOUT: document})
-    sink = pa.BufferOutputStream(pa.system_memory_pool())  # which gives memory back at once
+    size = pa.MockOutputStream()  # counts: a sink that grows would copy all of it again
+    _write(batch, size)
+    content = np.empty(size.size(), np.uint8)
+    _write(batch, pa.FixedSizeBufferWriter(pa.py_buffer(content)))
+    return content.data
+
+
+def _write(batch: Any, sink: Any) -> None:
+    import pyarrow as pa
+
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    return memoryview(sink.getvalue())
 
 
 def _arrow(values: Array) -> Any:

@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
 
-from hepdata_adapters.common.core.columns import Columns, held_bytes
+import numpy as np
+
+from hepdata_adapters.common.core.columns import Array, Column, Columns, Jagged, held_bytes
 from hepdata_adapters.common.files.manifest import FileInfo
+
+MOST_UNUSED = 1.25
+"""Memory that columns keep alive, in parts of what they use themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +120,7 @@ class MemoryUnits:
         return self._kept.get(key.place)
 
     def keep(self, key: UnitKey, columns: Columns) -> bool:
+        columns = apart(columns)
         size, place = held_bytes(columns), key.place
         with self._lock:
             if place in self._kept:
@@ -151,3 +157,35 @@ class UnitCache:
         kept = self._kept is not None and self._kept.keep(key, columns)
         if self.lasting or not kept:
             self.recent.keep(key, columns)
+
+
+def apart(columns: Columns) -> Columns:
+    """The columns, copied if they are parts of memory that is larger than all of them.
+
+    >>> import numpy as np
+    >>> page = np.zeros(1000)
+    >>> [apart({"MET": page[:size]})["MET"].base is page for size in (10, 990)]
+    [False, True]
+    """
+    arrays = {id(array): array for column in columns.values() for array in _arrays(column)}
+    roots = {id(root): root.nbytes for root in map(_root, arrays.values())}
+    if sum(roots.values()) <= MOST_UNUSED * sum(array.nbytes for array in arrays.values()):
+        return columns
+    own = {number: array.copy() for number, array in arrays.items()}
+    return {
+        name: Jagged(own[id(column.content)], own[id(column.offsets)])
+        if isinstance(column, Jagged)
+        else own[id(column)]
+        for name, column in columns.items()
+    }
+
+
+def _arrays(column: Column) -> tuple[Array, ...]:
+    return (column.content, column.offsets) if isinstance(column, Jagged) else (column,)
+
+
+def _root(array: Array) -> Array:
+    """The array whose memory this one is a part of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array

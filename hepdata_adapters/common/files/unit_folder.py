@@ -46,6 +46,16 @@ _writing: set[Path] = set()  # by this process, whose threads would use one part
 _writing_lock = Lock()
 
 
+def _forked() -> None:
+    """In a forked process: the threads that were writing are not here."""
+    global _writing_lock
+    _writing_lock = Lock()
+    _writing.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def entry_name(file: FileInfo, branches: tuple[str, ...]) -> str:
     """The name of all that decides the prepared columns of a file, but for the entry range.
 

@@ -47,16 +47,14 @@ def materialize(
 ) -> Materialized:
     """Write the units of a dataset to ``reading.cache`` that are not there.
 
-    progress: called with the entries done and all of them. Raises ConfigError where the config
-    names no folder, the errors of reading, and WorkerError where a process died.
+    progress: called with the entries written and all that were missing. Raises ConfigError where
+    the config names no folder, the errors of reading, and WorkerError where a process died.
     """
     check_processes("processes", processes)
     folder = folder_of(dataset.config.reading)
     wanted = units_delivered(dataset)
     missing = [key for key in wanted if folder.path(key) is None]
-    total = sum(_entries(key) for key in wanted)
-    done = total - sum(_entries(key) for key in missing)
-    stopped = ""
+    total, done, stopped = sum(map(_entries, missing)), 0, ""
     for entries, stopped in _written(dataset, _jobs(missing), processes):
         done += entries
         if progress and not stopped:

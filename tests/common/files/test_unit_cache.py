@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hepdata_adapters.common.core.columns import Jagged
 from hepdata_adapters.common.files.unit_cache import MemoryUnits, RecentUnits, UnitCache, UnitKey
 
 FILE = SimpleNamespace(url="a.root", tree="Events", units=np.arange(0, 1000, 10))
@@ -69,6 +70,19 @@ def test_what_is_in_memory_is_not_counted_twice() -> None:
     assert recent.held == 8
     assert cache.get(key(0)) is not None
     assert recent.held == 8
+
+
+def test_a_column_does_not_keep_a_larger_page_alive() -> None:
+    page, offsets = np.arange(1e6), np.array([0, 4, 9])
+    lists = {name: Jagged(page[:9], offsets) for name in ("pt", "eta")}
+    memory = MemoryUnits(10_000)
+    memory.keep(key(0), lists | {"MET": page[5:7]})
+    found = memory.get(key(0))
+    assert all(part.base is None for part in (found["pt"].content, found["MET"]))
+    assert found["pt"].offsets is found["eta"].offsets
+    assert found["eta"].to_lists() == lists["eta"].to_lists()
+    assert found["MET"].tolist() == [5, 6]
+    assert memory.held == 2 * 72 + 24 + 16
 
 
 def test_threads_may_share_it() -> None:
