@@ -298,6 +298,7 @@ def test_two_threads_and_two_folders_write_the_same_unit(file, tmp_path) -> None
 
 WRITER = """
 import sys
+from pathlib import Path
 from hepdata_adapters.common.files.unit_folder import UnitFolder
 from tests.common.files.test_unit_folder import BRANCHES, scanned, small_units, units_of
 import pytest
@@ -305,28 +306,32 @@ small_units(pytest.MonkeyPatch(), 100)
 file = scanned(sys.argv[1])
 print("ready", flush=True)
 while True:
-    units_of(file, UnitFolder(sys.argv[2]))
-    for path in UnitFolder(sys.argv[2])._units.glob("*/*.arrow"):
+    units_of(file, UnitFolder(Path(sys.argv[2])))
+    for path in UnitFolder(Path(sys.argv[2]))._units.glob("*/*.arrow"):
         path.unlink(missing_ok=True)
 """
 
 
 def test_a_killed_writer_leaves_nothing_half(file, tmp_path) -> None:
-    folder, random = tmp_path / "cache", np.random.default_rng(2)
+    folder, random, left = tmp_path / "cache", np.random.default_rng(2), []
     command = [sys.executable, "-c", WRITER, file.url, str(folder)]
     seen = 0
-    for _ in range(4):
+    for number in range(20):
+        if number > 3 and seen and left:
+            break
         writers = [
             subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(2)
         ]  # of the same units at the same time
         for writer in writers:
             assert writer.stdout
             assert writer.stdout.readline() == b"ready\n"
-        time.sleep(float(random.uniform(0, 0.3)))
+        time.sleep(float(random.uniform(0.05, 0.5)))
         for writer in writers:
+            assert writer.poll() is None
             writer.send_signal(signal.SIGKILL)
             writer.wait()
             writer.stdout.close()
+        left += [path.name for path in folder.rglob("*.partial")]
         for path in files_in(folder):
             assert xxhash.xxh3_64_hexdigest(path.read_bytes()) == path.name.split(".")[1]
             seen += 1
@@ -334,3 +339,43 @@ def test_a_killed_writer_leaves_nothing_half(file, tmp_path) -> None:
         assert UnitFolder(folder).used() == sum(path.stat().st_size for path in files_in(folder))
         assert [path.name for path in folder.rglob("*.partial")] == []
     assert seen
+    assert left  # some were killed while they wrote
+
+
+LIMITED = """
+import sys
+from pathlib import Path
+from hepdata_adapters.common.files.unit_folder import UnitFolder
+from tests.common.files.test_unit_folder import BRANCHES, scanned, small_units, units_of
+import pytest
+small_units(pytest.MonkeyPatch(), int(sys.argv[3]))
+file = scanned(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+units_of(file, UnitFolder(Path(sys.argv[2]), int(sys.argv[4])))
+"""
+
+
+def test_several_processes_keep_to_one_limit(file, tmp_path) -> None:
+    """Of other entry ranges each, so that all have files of their own to write."""
+    folder, limit = tmp_path / "cache", 40_000
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", LIMITED, file.url, str(folder), str(entries), str(limit)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+        )
+        for entries in (20, 25, 33)
+    ]  # fmt: skip
+    for writer in writers:
+        assert writer.stdout and writer.stdout.readline() == b"ready\n"  # noqa: PT018
+    for writer in writers:
+        assert writer.stdin
+        writer.stdin.write(b"\n")
+        writer.stdin.flush()
+    counted, most = UnitFolder(folder), 0
+    while any(writer.poll() is None for writer in writers):
+        most = max(most, counted.used())
+    said = [writer.communicate()[1].decode() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0], said
+    assert limit // 2 < max(most, counted.used()) <= limit
+    assert all(text.count("no more columns are kept") == 1 for text in said), said
