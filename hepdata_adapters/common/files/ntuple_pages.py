@@ -97,6 +97,7 @@ def _table(tree: Reading, cluster: int, column: int) -> tuple[NDArray[np.int64],
     """Of the pages of a column: their first elements and the end, ``(p + 1,)``; then, ``(3, p)``,
     their first byte in the file, their bytes, and those of their checksum.
     """
+    kept: tuple[NDArray[np.int64], ...] | None
     kept = tree.pages.get(tree.ntuple, (cluster, column, _TABLE))
     if kept is None:
         found = tree.ntuple.page_link_list[cluster][column].pages
