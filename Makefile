@@ -20,8 +20,9 @@ test: $(VENV)/test.stamp lint ## Lint, type-check and run all tests: what CI run
 	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q \
 		-n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-nightly: $(VENV)/test.stamp ## The properties of the plan with 10,000 new examples each.
+nightly: $(VENV)/test.stamp ## The plan with 10,000 new examples each; 10,000 damaged baskets and pages.
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q tests/common/plan
+	@FUZZ=1250 $(BIN)/python -m pytest -q tests/common/files/test_fuzz.py
 
 damage: $(VENV)/test.stamp ## What becomes of flipped bits, replaced files, killed processes, full disks.
 	@$(BIN)/python -m benchmarks.damage $(if $(ROOT_PYTHON),--root-python $(ROOT_PYTHON))

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepdata_adapters.common.config.dataset_config import DEFAULT_MEMORY
 from hepdata_adapters import DatasetConfig
-from hepdata_adapters.common.config.dataset_config import Reading
+from hepdata_adapters.common.config.dataset_config import DEFAULT_MEMORY, Reading
 from hepdata_adapters.common.core.errors import FileError, MissingExtraError
 from hepdata_adapters.common.files import source as source_module
 from hepdata_adapters.common.files.checksums import Record
