@@ -19,7 +19,8 @@ from hepdata_adapters.common.specs import parallel
 from hepdata_adapters.common.specs.compute import specs_of
 from hepdata_adapters.common.specs.merge import merge_specs
 from hepdata_adapters.common.specs.parallel import Workers, answer
-from hepdata_adapters.common.specs.parts import joined, parts_of, summary_of
+from hepdata_adapters.common.specs.part_sums import summary_of
+from hepdata_adapters.common.specs.parts import joined, parts_of
 from tests.helpers import specs_files
 from tests.helpers.samples import write_events
 from tests.helpers.specs_files import FEATURES, SIZES, config_of, small_units
