@@ -36,8 +36,9 @@ def fewer(
 
     Returns how many there are. The new arrays may be the old ones.
     """
-    if not count:
-        return 0
+    if count <= size:  # there is room for each
+        new_means[:count], new_weights[:count] = means[:count], weights[:count]
+        return count
     total = 0.0
     for number in range(count):
         total += weights[number]
