@@ -29,6 +29,7 @@ from hepdata_adapters.common.specs.parts import Part, Summary
 
 PARTS_AHEAD = 4  # of each worker: sent out, or done and waiting for an earlier one
 SECONDS_TO_CONNECT = 30
+MOST_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Workers:
         check_processes("processes", self.processes)
         if self.dask is not None and self.processes > 1:
             raise ConfigError("processes and dask exclude each other")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads is a whole number from 1, not {self.threads}")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise ConfigError(f"threads is from 1 to {MOST_THREADS}, not {self.threads}")
         if self.threads is not None and self.remote:
             raise ConfigError("threads are those of one process: leave out processes and dask")
 

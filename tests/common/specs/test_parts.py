@@ -145,7 +145,7 @@ def test_a_dead_worker_is_a_clear_error(seven, monkeypatch):
 @pytest.mark.parametrize(
     "workers",
     [
-        {"processes": 0}, {"processes": 2, "dask": "tcp://a:1"}, {"threads": 0},
+        {"processes": 0}, {"processes": 2, "dask": "tcp://a:1"}, {"threads": 0}, {"threads": 257},
         {"processes": 2, "threads": 2},
     ],
 )  # fmt: skip
