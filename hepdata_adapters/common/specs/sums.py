@@ -29,6 +29,9 @@ FINE = 800
 """Centroids while a part is read, four times as many as in the end: joining units costs next to
 no accuracy. 13 kB a branch and class."""
 
+SHORT = 2**16  # lengths that are counted in a table
+KEPT = 2**21  # words of 8 bytes that a thread keeps for the next branch
+
 Places = NDArray[np.int64]
 
 
@@ -63,12 +66,15 @@ class Events:
         """How many of them have how many values."""
         name = id(column.offsets)
         if name not in self._lengths:
-            counts = np.bincount(column.lengths[self.rows])
-            different = np.flatnonzero(counts)
+            lengths = column.lengths[self.rows]
+            if lengths.max(initial=0) < SHORT:
+                counts = np.bincount(lengths)
+                different = np.flatnonzero(counts)
+                counts = counts[different]
+            else:  # no table as long as an event of a million hits
+                different, counts = np.unique(lengths, return_counts=True)
             self._kept.append(column.offsets)
-            self._lengths[name] = dict(
-                zip(different.tolist(), counts[different].tolist(), strict=True)
-            )
+            self._lengths[name] = dict(zip(different.tolist(), counts.tolist(), strict=True))
         return self._lengths[name]
 
 
@@ -213,13 +219,16 @@ class _Scratch(threading.local):
     """Room for values, for each thread its own: memory that is new costs more than to fill it."""
 
     def __init__(self) -> None:
-        self._bytes = np.empty(0, np.uint64)
+        self._words = np.empty(0, np.uint64)
 
     def room(self, size: int, dtype: np.dtype[Any]) -> Array:
         words = -(-size * dtype.itemsize // 8)
-        if words > len(self._bytes):
-            self._bytes = np.empty(words, np.uint64)
-        return self._bytes[:words].view(dtype)[:size]
+        found = self._words
+        if words > len(found):
+            found = np.empty(words, np.uint64)
+            if words <= KEPT:
+                self._words = found
+        return found.view(dtype)[:size]
 
 
 _scratch = _Scratch()

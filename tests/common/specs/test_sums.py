@@ -141,6 +141,18 @@ def test_wide_unsigned_integers_keep_their_digits():
     assert (found.minimum, found.maximum) == (2**53 + 1, 2**64 - 1)
 
 
+def test_long_lists_are_counted_and_gathered_like_short_ones():
+    lengths = np.array([3, 2_300_000, 0, 2_300_000, 3])
+    content = np.arange(lengths.sum(), dtype=np.float32)
+    column = Jagged(content, offsets_from_lengths(lengths))
+    sums = BranchSums(Branch("x", "jagged", "float32"))
+    sums.add(column, Events(np.array([0, 1, 2, 3, 4])))
+    sums.add(column, Events(np.array([0, 2, 4])))
+    found = sums.statistics()
+    assert found.lengths.counts == {0: 2, 3: 4, 2_300_000: 2}
+    assert (found.count, found.maximum) == (4_600_012, float(content[-1]))
+
+
 def test_there_is_one_zero():
     for values in ([-0.0, 0.0], [0.0, -0.0], [-0.0] * 500):
         found = summarize(Branch("x", "flat", "float64"), np.array(values))
