@@ -10,7 +10,7 @@ import keyword
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from hepdata_adapters.common.config.counts import Events, Streams
 from hepdata_adapters.common.config.feature_config import (
@@ -128,7 +128,7 @@ class Sampling(FrozenModel):
 
     seed: int = 0
     chunk_size: Events = Field(default=8192, ge=1)
-    canonical_workers: Streams = Field(default=12, ge=1)
+    canonical_workers: Streams = Field(default=4, ge=1)
     balance: Literal["none", "over", "under", "weights"] = "none"
     proportions: dict[int, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     resample: bool = False
@@ -147,15 +147,22 @@ class Sampling(FrozenModel):
         return self.resample or self.balance != "none"
 
 
-class Reading(FrozenModel):
-    """What a process keeps while it reads, so that it need not be opened or decompressed again.
+DEFAULT_MEMORY = 640 * 2**20
 
-    open_files: files of all samples together. cache_bytes: decompressed units, 0 for none.
-    How the plan mixes many files depends on the cache, so a training resumes with the same.
+
+class Reading(FrozenModel):
+    """What reading takes: files, memory, threads.
+
+    open_files: files of all samples that a process keeps open. memory: bytes, as a number or such
+    as ``2 GiB``, for the chunks of all streams and for decompressed units, of all worker processes
+    together; by default `DEFAULT_MEMORY`, and more where the chunks need it. How the plan mixes
+    many files depends on it, so a training resumes with the same. threads: that read and transform
+    in a process, by default one for each of its cores, and one in a worker process.
     """
 
     open_files: int = Field(default=64, ge=1, le=65_536)
-    cache_bytes: int = Field(default=512 * 2**20, ge=0, le=2**50)
+    memory: ByteSize | None = Field(default=None, ge=0, le=2**50)
+    threads: int | None = Field(default=None, ge=1, le=1024)
 
 
 class DatasetConfig(FrozenModel):

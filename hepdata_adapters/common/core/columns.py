@@ -188,6 +188,26 @@ def take_all(columns: Mapping[str, Column], rows: Array) -> Columns:
     return taken
 
 
+def sliced_all(columns: Mapping[str, Column], first: int, last: int) -> Columns:
+    """Events ``first`` to ``last`` of every column, views where they can be.
+
+    >>> lists = Jagged.from_lists([[1.0], [2.0, 3.0], [4.0]])
+    >>> sliced_all({"pt": lists}, 1, 3)["pt"].to_lists()
+    [[2.0, 3.0], [4.0]]
+    """
+    known: dict[int, NDArray[np.int64]] = {}
+    sliced: Columns = {}
+    for name, column in columns.items():
+        if not isinstance(column, Jagged):
+            sliced[name] = column[first:last]
+            continue
+        begin, end = int(column.offsets[first]), int(column.offsets[last])
+        if id(column.offsets) not in known:
+            known[id(column.offsets)] = column.offsets[first : last + 1] - begin
+        sliced[name] = Jagged(column.content[begin:end], known[id(column.offsets)])
+    return sliced
+
+
 def flattened(columns: Mapping[str, Column]) -> dict[str, Array]:
     """Arrays only: a ragged column becomes its values and, as ``NAME_offsets``, its offsets."""
     arrays: dict[str, Array] = {}

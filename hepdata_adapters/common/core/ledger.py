@@ -12,12 +12,12 @@ import sys
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,23 +88,11 @@ class Ledger:
         for kind, places in other._counts.items():
             self._counts.setdefault(kind, Counter()).update(places)
 
-    def add_counts(self, counts: NDArray[Any], counted: Sequence[tuple[LedgerKind, str]]) -> None:
-        """Add what a transform did to n events.
-
-        counts: ``(n, C)``, what each event adds to the C lines (kind and place) of ``counted``.
-
-        >>> ledger = Ledger()
-        >>> ledger.add_counts(np.array([[2], [0], [1]]), [("values beyond the pad length", "pt")])
-        >>> print(ledger)
-        events with values beyond the pad length: 2 (pt)
-        values beyond the pad length: 3 (pt)
-        """
-        if not counts.any():
-            return
-        for values, (kind, place) in zip(counts.T, counted, strict=True):
-            self.add(kind, values.sum(dtype=np.int64), place)
-            if kind == "values beyond the pad length":
-                self.add("events with values beyond the pad length", (values > 0).sum(), place)
+    def with_all_of(self, other: Ledger) -> Ledger:
+        """A new ledger with the counts of both."""
+        both = Ledger(self._counts)
+        both.merge(other)
+        return both
 
     def count(self, kind: LedgerKind, place: str | None = None) -> int:
         """The count of a kind, at one place or over all of them."""

@@ -1,175 +1,178 @@
-"""The bytes of one TTree basket: its blocks uncompressed, its numbers turned to this machine.
+"""The loops over the bytes of TTree baskets: headers checked, lists found, numbers turned around.
 
-Formats as in ROOT's `TBasket::ReadBasketBuffers`, `RZip.cxx` and `ZipLZ4.cxx`, and as uproot reads
-them. What is not quite as usual is an UnusualError: uproot itself then reads it, or says why not.
+Formats as in ROOT's `TBasket::ReadBasketBuffers` and `TBufferFile`, and as uproot reads them. A
+kernel looks before it reads: what it is given may be damaged. It then says so by a number below 0.
 """
 
 from __future__ import annotations
 
-import math
-import struct
-import threading
-import zlib
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-import cramjam
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.files.baskets import BLOCK
+from hepdata_adapters.common.core.compiled import compiled
 
-LONG = 20  # numbers a list, about where a mask becomes cheaper
 Bytes = NDArray[np.uint8]
-_CHECKSUM = struct.Struct(">Q")  # XXH64 of what follows, in front of LZ4 only
+Integers = NDArray[np.int64]
+UNUSUAL: Final = -1
+_LEAST_KEY: Final = 37  # bytes of its fixed fields, without names
+_BLOCK: Final = 9  # bytes in front of a compressed block
 
 
-class UnusualError(ValueError):
-    """A basket that is left to uproot."""
+@compiled
+def _big_endian(data: Bytes, place: int, width: int) -> int:
+    """A signed number of 2 or 4 bytes."""
+    value: Any = np.int64(data[place]) - ((np.int64(data[place]) & 128) << 1)
+    for byte in range(1, width):
+        value = (value << 8) | np.int64(data[place + byte])
+    return int(value)
 
 
-class Scratch(threading.local):
-    """Room for one basket, for each thread its own: the next one overwrites it.
+@compiled
+def _uncompressed(stored: Bytes, place: int, stop: int) -> int:
+    """Bytes that blocks say they hold, -1 where they do not fill their room."""
+    total = 0
+    while place + _BLOCK <= stop:
+        packed: Any = 0
+        unpacked: Any = 0
+        for byte in (2, 1, 0):
+            packed = (packed << 8) | np.int64(stored[place + 3 + byte])
+            unpacked = (unpacked << 8) | np.int64(stored[place + 6 + byte])
+        place += _BLOCK + packed
+        total += unpacked
+    return total if place == stop else -1
 
-    Memory that is new to the process costs half as much again as to uncompress into it.
+
+@compiled
+def read_headers(stored: Bytes, starts: Integers, entries: Integers, headers: Integers) -> int:
+    """What baskets say of themselves, into ``headers`` ``(b, 3)``: key, length and border.
+
+    stored: their bytes; basket i has those from ``starts[i]`` to ``starts[i + 1]``. Returns the
+    number of the first whose header cannot be, or their number if all can.
     """
-
-    def __init__(self) -> None:
-        self._bytes = np.empty(0, np.uint8)
-
-    def room(self, length: int) -> Bytes:
-        """``(length,)`` uint8 of any values."""
-        if length > len(self._bytes):
-            self._bytes = np.empty(length, np.uint8)
-        return self._bytes[:length]
-
-
-def uncompressed(stored: memoryview, out: Bytes) -> Bytes:
-    """What the blocks hold, in ``out``. Raises UnusualError where they do not fill it."""
-    room, length = out.data, len(out)
-    place = filled = 0
-    while place < len(stored):
-        if place + BLOCK.size > len(stored):
-            raise UnusualError("a block without its header")
-        algorithm, _, packed, unpacked = BLOCK.unpack_from(stored, place)
-        place += BLOCK.size
-        stop, size = place + int.from_bytes(packed, "little"), int.from_bytes(unpacked, "little")
-        work = _ALGORITHMS.get(algorithm)
-        if work is None or not size or stop > len(stored) or filled + size > length:
-            raise UnusualError(f"a block of {algorithm!r}")
-        try:
-            done = work(stored[place:stop], room[filled : filled + size])
-        except (cramjam.DecompressionError, zlib.error, struct.error, ValueError) as error:
-            raise UnusualError(str(error)) from None
-        if done != size:
-            raise UnusualError(f"a block of {size} bytes holds {done}")
-        place, filled = stop, filled + size
-    if filled != length:
-        raise UnusualError(f"blocks of {filled} bytes for {length}")
-    return out
+    count = len(starts) - 1
+    for basket in range(count):
+        start, size = starts[basket], starts[basket + 1] - starts[basket]
+        if size < _LEAST_KEY:
+            return basket
+        length, key = _big_endian(stored, start + 6, 4), _big_endian(stored, start + 14, 2)
+        if _big_endian(stored, start, 4) != size or not _LEAST_KEY <= key <= size or length < 0:
+            return basket
+        held = _big_endian(stored, start + key - 9, 4)
+        last = _big_endian(stored, start + key - 5, 4)
+        if held != entries[basket] or not key <= last <= key + length:
+            return basket
+        if size - key != length and _uncompressed(stored, start + key, start + size) != length:
+            return basket
+        headers[basket, 0], headers[basket, 1], headers[basket, 2] = key, length, last - key
+    return count
 
 
-def _lz4(stored: memoryview, out: memoryview) -> int:
-    data = stored[_CHECKSUM.size :]
-    if _CHECKSUM.unpack_from(stored)[0] != xxhash.xxh64_intdigest(data):
-        raise UnusualError("a checksum that differs")
-    return _put(memoryview(cramjam.lz4.decompress_block(data, output_len=len(out))), out)
+@compiled
+def read_ends(
+    data: Bytes, starts: Integers, headers: Integers, entries: Integers, ends: NDArray[np.int32]
+) -> int:
+    """Where lists begin and end in the data of their basket, into ``ends`` ``(sum + b,)`` int32.
 
-
-def _put(found: bytes | memoryview, out: memoryview) -> int:
-    if len(found) == len(out):
-        out[:] = found
-    return len(found)
-
-
-_ALGORITHMS: dict[bytes, Callable[[memoryview, memoryview], int]] = {
-    b"ZS": lambda stored, out: int(cramjam.zstd.decompress_into(stored, out)),
-    b"L4": _lz4,
-    b"ZL": lambda stored, out: _put(zlib.decompress(stored, bufsize=len(out)), out),
-    b"XZ": lambda stored, out: int(cramjam.xz.decompress_into(stored, out)),
-}
-
-
-def list_ends(table: Bytes, key: int, border: int) -> NDArray[np.int32]:
-    """Where lists begin and end in the data of a basket, ``(n + 1,)`` int32, as written.
-
-    table: what is behind the data: a count, then big-endian int32 counted from the start of the
-    key, of which the last is not set. border: bytes of data.
+    data: what baskets hold, one after the other from ``starts[i]`` on. Behind the data of each
+    is a count, then big-endian int32 from the start of its key, of which the last is not set.
+    Returns 0, or `UNUSUAL` where a table has another length.
     """
-    if len(table) < 8 or len(table) % 4:
-        raise UnusualError("a table of another length")
-    ends: NDArray[np.int32] = table.view(">i4")[1:] - np.int32(key)
-    ends[-1] = border
-    return ends
+    done = 0
+    for basket in range(len(entries)):
+        key, length, border = headers[basket]
+        if length - border != 4 * (entries[basket] + 2):
+            return UNUSUAL
+        place = starts[basket] + border + 4
+        for entry in range(entries[basket]):
+            ends[done + entry] = _big_endian(data, place + 4 * entry, 4) - key
+        done += entries[basket] + 1
+        ends[done - 1] = border
+    return 0
 
 
-def list_offsets(ends: NDArray[np.int32], width: int, header: int) -> NDArray[np.int64]:
-    """Ends in bytes to offsets in numbers of ``width`` bytes, ``(n + 1,)`` int64 from 0.
+@compiled
+def copy_lists(
+    data: Bytes,
+    start: int,
+    border: int,
+    ends: NDArray[np.int32],
+    header: int,
+    first: int,
+    last: int,
+    offsets: Integers,
+    content: NDArray[Any],
+) -> int:
+    """Lists ``first`` to ``last`` of a basket: their numbers to ``content``, as of ``offsets[0]``.
 
-    header: bytes in front of each list that are none of its numbers. Raises UnusualError where
-    the lists do not follow each other, or have half a number.
+    data: with the basket's ``border`` bytes from ``start`` on. ends: ``(lists + 1,)``, of all of
+    its lists. header: bytes in front of each that are none of its numbers. offsets: ``(last -
+    first + 1,)``; those behind the first are set. content: unsigned integers of the width of the
+    numbers, with room for all that the bytes can hold.
+
+    Returns the end in ``content``, or `UNUSUAL` where the lists do not follow each other, fill
+    the data, or have half a number.
     """
-    if ends[0] < 0 or (ends[1:] < ends[:-1]).any():
-        raise UnusualError("lists that do not follow each other")
-    if header:
-        sizes = np.diff(ends) - np.int32(header)
-        if ends[0] or (sizes < 0).any() or (sizes & (width - 1)).any():
-            raise UnusualError("lists with half a number")
-        offsets = np.zeros(len(ends), np.int64)
-        np.cumsum(sizes >> (width.bit_length() - 1), out=offsets[1:])
-        return offsets
-    if int(ends[-1]) % width:
-        raise UnusualError("half a number")
-    offsets = (ends >> (width.bit_length() - 1)).astype(np.int64)
-    if offsets[0]:
-        raise UnusualError("values before the first list")
-    return offsets
+    width = content.itemsize
+    done = offsets[0]
+    lists = len(ends) - 1
+    if start < 0 or border < 0 or start + border > len(data) or ends[0] or ends[lists] != border:
+        return UNUSUAL
+    if done + border // width > len(content) or not 0 <= first <= last <= lists:
+        return UNUSUAL
+    for entry in range(lists):
+        size = np.int64(ends[entry + 1]) - np.int64(ends[entry]) - header
+        if size < 0 or size & (width - 1) or ends[entry + 1] > border:
+            return UNUSUAL
+        if not first <= entry < last:
+            continue
+        place, count = start + np.int64(ends[entry]) + header, size // width
+        if width == 4:  # written out: a loop over the bytes takes twice as long
+            for number in range(count):
+                at = place + 4 * number
+                content[done + number] = (
+                    (np.uint32(data[at]) << 24)
+                    | (np.uint32(data[at + 1]) << 16)
+                    | (np.uint32(data[at + 2]) << 8)
+                    | np.uint32(data[at + 3])
+                )
+        else:
+            for number in range(count):
+                value = np.uint64(0)
+                for byte in range(width):
+                    value = (value << np.uint64(8)) | np.uint64(data[place + byte])
+                content[done + number] = value
+                place += width
+        done += count
+        offsets[entry - first + 1] = done
+    return int(done)
 
 
-def copy_numbers(data: Bytes, out: NDArray[Any]) -> None:
-    """Big-endian numbers into ``out``, of any dtype of the same total size."""
-    width = out.dtype.itemsize
-    numbers = data.view(f">u{width}")
-    if not numbers.flags.aligned:
-        numbers = numbers.copy()  # numpy turns what is aligned several times faster
-    np.copyto(out.view(f"u{width}"), numbers)
-
-
-def copy_lists(data: Bytes, offsets: NDArray[np.int64], header: int, out: NDArray[Any]) -> None:
-    """The numbers of lists that each have ``header`` bytes in front, into ``out``.
-
-    offsets: ``(lists + 1,)`` of the numbers, from 0; data: ``len(out)`` numbers and the headers.
-    """
-    if not len(out):
-        return
-    lists = len(offsets) - 1
-    work = _without_headers if len(out) > LONG * lists else _taken
-    found = work(data, offsets, out.dtype.itemsize, header)
-    np.copyto(out.view(found.dtype.newbyteorder("=")), found)
-
-
-def _taken(data: Bytes, offsets: NDArray[np.int64], width: int, header: int) -> NDArray[Any]:
-    """Number by number, ``(n,)`` big-endian: what to skip is looked at once a list."""
-    # numbers begin at multiples of this: a view has all of them, and most bytes several times
-    step, count = math.gcd(width, header), int(offsets[-1])
-    places = (len(data) - width) // step + 1
-    numbers: NDArray[Any] = np.ndarray((places,), f">u{width}", data, strides=(step,))
-    where = np.full(count, width // step)
-    where[0] = 0
-    first = offsets[:-1]
-    np.add.at(where, first[first < count], header // step)  # empty lists add to the next
-    np.cumsum(where, out=where)
-    return np.take(numbers, where)
-
-
-def _without_headers(
-    data: Bytes, offsets: NDArray[np.int64], width: int, header: int
-) -> NDArray[Any]:
-    """The same by a mask of what is kept, cheaper for long lists."""
-    step, lists = math.gcd(width, header), len(offsets) - 1
-    keep = np.ones(len(data) // step, np.bool_)
-    headers = (offsets[:-1] * width + header * np.arange(lists)) // step
-    for place in range(header // step):
-        keep[headers + place] = False
-    return data.view(f"u{step}")[keep].view(f">u{width}")
+@compiled
+def copy_all_lists(
+    data: Bytes,
+    starts: Integers,
+    headers: Integers,
+    entries: Integers,
+    ends: NDArray[np.int32],
+    header: int,
+    parts: Integers,
+    offsets: Integers,
+    content: NDArray[Any],
+) -> int:
+    """`copy_lists` of baskets one after the other; parts: ``(b, 2)``, first and last list."""
+    done = before = 0
+    end = 0
+    for basket in range(len(entries)):
+        first, last = parts[basket]
+        count = entries[basket] + 1
+        end = copy_lists(
+            data, starts[basket], headers[basket, 2], ends[before : before + count], header,
+            first, last, offsets[done : done + last - first + 1], content,
+        )  # fmt: skip
+        if end < 0:
+            return UNUSUAL
+        before += count
+        done += last - first
+    return end

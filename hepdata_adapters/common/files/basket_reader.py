@@ -7,12 +7,8 @@ it gives and what it raises is what counts.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import queue
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -22,22 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Column, Jagged
-from hepdata_adapters.common.files.basket_kernels import (
-    Bytes,
-    Scratch,
-    UnusualError,
-    copy_lists,
-    copy_numbers,
-    list_ends,
-    list_offsets,
-    uncompressed,
-)
-from hepdata_adapters.common.files.baskets import Basket, Header, check_header
+from hepdata_adapters.common.core.threads import shared_out
+from hepdata_adapters.common.files.basket_kernels import copy_all_lists, read_ends, read_headers
+from hepdata_adapters.common.files.baskets import Basket, check_header
+from hepdata_adapters.common.files.compression import Bytes, Scratch, UnusualError, uncompressed
 from hepdata_adapters.common.files.decoded_cache import Arrays, DecodedCache, worth_keeping
 
 VECTOR_HEADER = 10  # bytes in front of a std::vector: size, version, and number of its values
 LARGE = 32 * 1024  # bytes as stored of a basket that is worth a thread
-MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -51,6 +39,34 @@ class Layout:
     dtype: np.dtype[Any]
     shape: tuple[int, ...] = ()
     header: int | None = None
+
+
+class Data(NamedTuple):
+    """What some baskets of a branch hold, uncompressed, until scratch room is used again.
+
+    numbers: of the baskets. bytes: of all of them; those of basket i begin at ``starts[i]``.
+    headers: ``(b, 3)`` int64, of each the bytes of its key, all bytes that it holds, and those in
+    front of its table of lists. entries: ``(b,)``, how many it has. parts: ``(b, 2)``, the first
+    and last of those wanted. ends: ``(entries + b,)``, where lists end in the bytes of a basket;
+    None where there are none, or they are still in the tables.
+    """
+
+    numbers: tuple[int, ...]
+    bytes: Bytes
+    starts: NDArray[np.int64]
+    headers: NDArray[np.int64]
+    entries: NDArray[np.int64]
+    parts: NDArray[np.int64]
+    ends: NDArray[np.int32] | None = None
+
+    def of(self, place: int) -> Arrays:
+        """Copies of the data of one of the baskets, and of the ends of its lists."""
+        start, border = int(self.starts[place]), int(self.headers[place, 2])
+        own = self.bytes[start : start + border].copy()
+        if self.ends is None:
+            return (own,)
+        first = int((self.entries[:place] + 1).sum())
+        return own, self.ends[first : first + int(self.entries[place]) + 1].copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +100,15 @@ class BranchRange:
             if basket.kept is None and basket.number not in self.decoded
         ]
 
-    def keep(self, basket: Basket, data: Bytes, ends: NDArray[np.int32] | None) -> None:
-        """Keep a large basket of which less than half is wanted now."""
-        first, last = basket.part(self.start, self.stop)
-        if self.kept is None or basket.number in self.decoded:
+    def keep(self, data: Data) -> None:
+        """Keep large baskets of which less than half is wanted now."""
+        if self.kept is None:
             return
-        if not worth_keeping(basket.entries, last - first):
-            return
-        arrays = (data.copy(),) if ends is None else (data.copy(), ends.copy())
-        self.kept.keep(self.owner, self._key(basket.number), arrays)
+        used = np.diff(data.parts)[:, 0].tolist()
+        for place, (entries, wanted) in enumerate(zip(data.entries.tolist(), used, strict=True)):
+            number = data.numbers[place]
+            if worth_keeping(entries, wanted) and number not in self.decoded:
+                self.kept.keep(self.owner, self._key(number), data.of(place))
 
     def _key(self, number: int) -> tuple[int, int]:
         return id(self.branch), number
@@ -120,88 +136,14 @@ def layout_of(branch: Any) -> Layout | None:
     return Layout(dtype, shape, header)
 
 
-def read_baskets(wanted: Sequence[BranchRange]) -> list[Column | None]:
+def read_baskets(wanted: Sequence[BranchRange], threads: int = 1) -> list[Column | None]:
     """Their columns, ``(n,)``, ``(n, size)`` or `Jagged`; None where uproot is to read one.
 
     Raises DamagedError where the header of a basket cannot be.
     """
     large = sum(basket.size > LARGE for each in wanted for basket in each.baskets)
     scratch = Scratch()
-    found: list[Column | None] = [None] * len(wanted)
-    left = iter(range(len(wanted)))  # `next` is one step for all threads
-
-    def work() -> None:
-        try:
-            for number in left:
-                found[number] = _read(wanted[number], scratch)
-        finally:
-            deque(left, maxlen=0)  # after an error the others stop, too
-
-    helpers = threads() - 1 if large > 1 else 0
-    if not helpers:
-        work()
-        return found
-    with ThreadPoolExecutor(helpers, "baskets") as pool:  # none is left for a fork to lose
-        started = [pool.submit(work) for _ in range(helpers)]
-        work()
-        for one in started:
-            one.result()
-    return found
-
-
-def threads() -> int:
-    """Threads that uncompress; one in a worker process, as there are several of those."""
-    if multiprocessing.parent_process() is not None:
-        return 1
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(MOST_THREADS, len(affinity(0)) if affinity else os.cpu_count() or 1)
-
-
-class StoredBasket(NamedTuple):
-    """A basket and its bytes, key included; of one that came with the tree, its data."""
-
-    basket: Basket
-    raw: Bytes
-    header: Header
-    decoded: Arrays | None = None
-
-    def content(self, scratch: Scratch) -> tuple[Bytes, NDArray[np.int32] | None]:
-        """Its data, and where lists end in them if it says so; until ``scratch`` is used again."""
-        if self.decoded is not None:
-            return self.decoded[0], self.decoded[1] if len(self.decoded) > 1 else None
-        kept, (key, length, border) = self.basket.kept, self.header
-        if kept is not None:
-            return self.raw, kept.byte_offsets
-        whole = self.raw[key:]
-        if len(whole) != length:
-            whole = uncompressed(whole.data, scratch.room(length))
-        ends = None if border == length else list_ends(whole[border:], key, border)
-        return whole[:border], ends
-
-
-def _stored(wanted: BranchRange) -> list[StoredBasket]:
-    """The baskets as they are in the file. Raises DamagedError where a header cannot be."""
-    places = wanted.places()
-    # they come in this order, each may still be under way
-    chunks = iter(wanted.branch.file.source.chunks(places, queue.Queue()) if places else [])
-    found = []
-    for basket in wanted.baskets:
-        if (arrays := wanted.decoded.get(basket.number)) is not None:
-            size = len(arrays[0])
-            found.append(StoredBasket(basket, arrays[0], Header(0, size, size), arrays))
-        elif basket.kept is None:
-            raw = next(chunks).raw_data
-            found.append(StoredBasket(basket, raw, _header(raw.data, basket)))
-        else:
-            data = basket.kept.data
-            found.append(StoredBasket(basket, data, Header(0, len(data), len(data))))
-    return found
-
-
-def _header(stored: memoryview, basket: Basket) -> Header:
-    return check_header(
-        lambda start, stop: stored[start:stop], basket.size, basket.number, basket.entries
-    )
+    return shared_out(lambda each: _read(each, scratch), wanted, threads if large > 1 else 1)
 
 
 def _read(wanted: BranchRange, scratch: Scratch) -> Column | None:
@@ -216,47 +158,142 @@ def _read(wanted: BranchRange, scratch: Scratch) -> Column | None:
         return None
 
 
+def _content(wanted: BranchRange, scratch: Scratch) -> Iterator[Data]:
+    """The baskets, as many at once as can be. Raises DamagedError where a header cannot be."""
+    from_file: list[Basket] = []
+    for basket in wanted.baskets:
+        known = wanted.decoded.get(basket.number)
+        if basket.kept is not None:
+            ends = basket.kept.byte_offsets
+            known = (np.asarray(basket.kept.data),)
+            known += () if ends is None else (np.asarray(ends, np.int32),)
+        if known is None:
+            from_file.append(basket)
+            continue
+        if from_file:
+            yield _stored(wanted, from_file, scratch)
+            from_file = []
+        yield _known(wanted, basket, known)
+    if from_file:
+        yield _stored(wanted, from_file, scratch)
+
+
+def _known(wanted: BranchRange, basket: Basket, arrays: Arrays) -> Data:
+    size = len(arrays[0])
+    return Data(
+        (basket.number,), arrays[0], np.zeros(1, np.int64), np.array([[0, size, size]]),
+        *_entries(wanted, [basket]), arrays[1] if len(arrays) > 1 else None,
+    )  # fmt: skip
+
+
+def _stored(wanted: BranchRange, baskets: Sequence[Basket], scratch: Scratch) -> Data:
+    """Baskets as they are in the file."""
+    entries, parts = _entries(wanted, baskets)
+    starts = np.cumsum([0] + [basket.size for basket in baskets])
+    stored = scratch.room("stored", int(starts[-1]))
+    _read_into(wanted.branch.file.source, [basket.place for basket in baskets], stored)
+    headers = np.empty((len(baskets), 3), np.int64)
+    good = read_headers(stored, starts, entries, headers)
+    if good < len(baskets):
+        raw, bad = stored[starts[good] : starts[good + 1]].data, baskets[good]
+        check_header(lambda start, stop: raw[start:stop], bad.size, bad.number, bad.entries)
+        raise UnusualError("a header that we do not understand")
+    places = np.cumsum(np.append(0, headers[:, 1]))
+    data = scratch.room("data", int(places[-1]))
+    edges = starts.tolist()
+    for number, (key, length, _) in enumerate(headers.tolist()):
+        packed = stored[edges[number] + key : edges[number + 1]]
+        room = data[places[number] : places[number + 1]]
+        if len(packed) == length:
+            room[:] = packed
+        else:
+            uncompressed(packed.data, room)
+    numbers = tuple(basket.number for basket in baskets)
+    return Data(numbers, data, places[:-1], headers, entries, parts)
+
+
+def _read_into(source: Any, places: list[tuple[int, int]], out: Bytes) -> None:
+    """The bytes of ``places`` of an open file, one after the other; they fill ``out``."""
+    done = 0
+    if read := getattr(source, "read_into", None):  # a local file
+        for start, stop in places:
+            read(start, out[done : done + stop - start].data)
+            done += stop - start
+        return
+    for (start, stop), chunk in zip(places, source.chunks(places, queue.Queue()), strict=True):
+        out[done : done + stop - start] = chunk.raw_data  # waits, if it is still under way
+        done += stop - start
+
+
+def _entries(
+    wanted: BranchRange, baskets: Sequence[Basket]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many entries baskets have, and the first and last of each that are wanted."""
+    entries = np.array([basket.entries for basket in baskets], np.int64)
+    parts = [basket.part(wanted.start, wanted.stop) for basket in baskets]
+    return entries, np.array(parts, np.int64)
+
+
 def _read_numbers(wanted: BranchRange, layout: Layout, scratch: Scratch) -> NDArray[Any]:
     size = prod(layout.shape)
     out = np.empty((wanted.stop - wanted.start) * size, layout.dtype)
-    width = size * out.dtype.itemsize
-    for stored in _stored(wanted):
-        basket, (data, ends) = stored.basket, stored.content(scratch)
-        if ends is not None or len(data) != width * basket.entries:
-            raise UnusualError("a basket of another length")
-        wanted.keep(basket, data, ends)
-        first, last = basket.part(wanted.start, wanted.stop)
-        place = (basket.start + first - wanted.start) * size
-        part = out[place : place + (last - first) * size]
-        copy_numbers(data[first * width : last * width], part)
+    width, done = size * out.dtype.itemsize, 0
+    for data in _content(wanted, scratch):
+        if data.ends is not None or (width * data.entries != data.headers[:, 1:].T).any():
+            raise UnusualError("baskets of another length")
+        wanted.keep(data)
+        for start, (first, last) in zip(data.starts.tolist(), data.parts.tolist(), strict=True):
+            part = out[done : done + (last - first) * size]
+            _copy_numbers(data.bytes[start + first * width : start + last * width], part)
+            done += len(part)
+    if done != len(out):
+        raise UnusualError("other entries than wanted")
     return out.reshape(-1, size) if layout.shape else out
 
 
+def _copy_numbers(data: Bytes, out: NDArray[Any]) -> None:
+    """Big-endian numbers into ``out``, of any dtype of the same total size."""
+    width = out.dtype.itemsize
+    numbers = data.view(f">u{width}")
+    if not numbers.flags.aligned:
+        numbers = numbers.copy()  # numpy turns what is aligned several times faster
+    np.copyto(out.view(f"u{width}"), numbers)
+
+
 def _read_lists(wanted: BranchRange, dtype: np.dtype[Any], header: int, scratch: Scratch) -> Jagged:
-    baskets, width = _stored(wanted), dtype.itemsize
     offsets = np.zeros(wanted.stop - wanted.start + 1, np.int64)
-    # the most that there can be; memory that is not written to takes none
-    content = np.empty(sum(stored.header.border // width for stored in baskets), dtype)
+    contents: list[NDArray[Any]] = []
     done = 0
-    for stored in baskets:
-        basket, (data, ends) = stored.basket, stored.content(scratch)
-        if ends is None or len(ends) != basket.entries + 1 or ends[-1] != len(data):
-            raise UnusualError("other lists than entries")
-        wanted.keep(basket, data, ends)
-        own = list_offsets(ends, width, header)
-        first, last = basket.part(wanted.start, wanted.stop)
-        if first or last < basket.entries:
-            edges = ends if header else own * width
-            data = data[int(edges[first]) : int(edges[last])]
-            own = own[first : last + 1] - own[first]
-        before = int(offsets[done])
-        offsets[done : done + len(own)] = own + before
+    for data in _content(wanted, scratch):
+        ends = _ends(data)
+        wanted.keep(data._replace(ends=ends))
+        # the most that there can be; memory that is not written to takes none
+        content = np.empty(int((data.headers[:, 2] // dtype.itemsize).sum()), dtype)
+        own = np.zeros(int(np.diff(data.parts).sum()) + 1, np.int64)
+        end = copy_all_lists(
+            data.bytes, data.starts, data.headers, data.entries, ends, header, data.parts,
+            own, content.view(f"u{dtype.itemsize}"),
+        )  # fmt: skip
+        if end < 0 or done + len(own) > len(offsets):
+            raise UnusualError("lists that do not fill their basket")
+        offsets[done : done + len(own)] = own + offsets[done]
         done += len(own) - 1
-        part = content[before : int(offsets[done])]
-        if header:
-            copy_lists(data, own, header, part)
-        else:
-            copy_numbers(data, part)
-    part = content[:0]
-    content.resize(int(offsets[-1]), refcheck=False)  # in place; there is no view any more
-    return Jagged(content, offsets)
+        content.resize(end, refcheck=False)  # in place; there is no view any more
+        contents.append(content)
+    if done != len(offsets) - 1:
+        raise UnusualError("other lists than wanted")
+    if len(contents) == 1:
+        return Jagged(contents[0], offsets)
+    return Jagged(np.concatenate([np.empty(0, dtype), *contents]), offsets)
+
+
+def _ends(data: Data) -> NDArray[np.int32]:
+    """Where lists end, as many as there are entries. Raises UnusualError for other tables."""
+    if data.ends is None:
+        ends = np.empty(int((data.entries + 1).sum()), np.int32)
+        if read_ends(data.bytes, data.starts, data.headers, data.entries, ends):
+            raise UnusualError("a table of another length")
+        return ends
+    if len(data.ends) != data.entries[0] + 1:
+        raise UnusualError("other lists than entries")
+    return data.ends

@@ -93,6 +93,24 @@ class LocalSource(Source):  # type: ignore[misc]
             os.lseek(self._file, start, os.SEEK_SET)
             return os.read(self._file, size)
 
+    def read_into(self, start: int, room: memoryview) -> None:
+        """Fill ``room`` with the bytes from ``start`` on. Raises OSError where they are fewer."""
+        if self.closed:
+            raise OSError("the file is closed")
+        self._num_requests += 1
+        self._num_requested_chunks += 1
+        self._num_requested_bytes += len(room)
+        while len(room):
+            if hasattr(os, "preadv"):
+                size = os.preadv(self._file, [room], start)
+            else:
+                part = self._part(start, len(room))
+                size = len(part)
+                room[:size] = part
+            if not size:
+                raise OSError(f"the file ends before byte {start + len(room)}")
+            start, room = start + size, room[size:]
+
     @property
     def num_bytes(self) -> int:
         return self._opened.st_size

@@ -28,7 +28,8 @@ from hepdata_adapters.common.files.schema import (
 )
 
 NOTHING_PREPARED = Preparation()
-UNIT_ENTRIES = (2048, 16384)
+UNIT_ENTRIES = (2048, 65_536)
+# the clusters of most files are smaller: each basket is then decompressed once
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hepdata_adapters.common.core.columns import Column, Columns, Jagged
+from hepdata_adapters.common.core.threads import shared_out
 from hepdata_adapters.common.files.basket_reader import BranchRange, read_baskets
 from hepdata_adapters.common.files.baskets import check_branch, check_offsets, find_baskets
 from hepdata_adapters.common.files.decoded_cache import DecodedCache
@@ -22,7 +23,12 @@ from hepdata_adapters.common.files.schema import Branch, is_rntuple
 
 
 def read_columns(
-    tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache | None = None
+    tree: Any,
+    branches: Sequence[Branch],
+    start: int,
+    stop: int,
+    kept: DecodedCache | None = None,
+    threads: int = 1,
 ) -> Columns:
     """Entries ``start`` to ``stop`` of the branches, as columns of their native dtypes.
 
@@ -31,12 +37,12 @@ def read_columns(
     """
     kept = DecodedCache(0) if kept is None else kept
     read = _read_ntuple if is_rntuple(tree) else _read_ttree
-    columns = read(tree, branches, start, stop, kept)
+    columns = read(tree, branches, start, stop, kept, threads)
     return {branch.name: column for branch, column in zip(branches, columns, strict=True)}
 
 
 def _read_ttree(
-    tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache
+    tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache, threads: int
 ) -> list[Column]:
     holders = [
         reduce(lambda parent, at: parent.branches[at], branch.place, tree) for branch in branches
@@ -50,7 +56,9 @@ def _read_ttree(
     with ahead(ranges) if ahead else nullcontext():
         return [
             _by_uproot(holder, branch, start, stop) if column is None else column
-            for holder, branch, column in zip(holders, branches, read_baskets(wanted), strict=True)
+            for holder, branch, column in zip(
+                holders, branches, read_baskets(wanted, threads), strict=True
+            )
         ]
 
 
@@ -61,9 +69,12 @@ def _by_uproot(holder: Any, branch: Branch, start: int, stop: int) -> Column:
 
 
 def _read_ntuple(
-    tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache
+    tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache, threads: int
 ) -> list[Column]:
-    columns = [read_pages(tree, branch, start, stop, kept) for branch in branches]
+    _ = tree.page_link_list, tree.column_records  # found once, not by each thread
+    columns = shared_out(
+        lambda branch: read_pages(tree, branch, start, stop, kept), branches, threads
+    )
     rest = [branch for branch, column in zip(branches, columns, strict=True) if column is None]
     others = iter(_whole_clusters(tree, rest, start, stop) if rest else ())
     return [

@@ -10,6 +10,7 @@ from typing import Any
 from hepdata_adapters.common.config.dataset_config import Reading
 from hepdata_adapters.common.core.columns import Columns, held_bytes, with_shared_offsets
 from hepdata_adapters.common.core.errors import FileError, InvalidValueError, ReplacedError
+from hepdata_adapters.common.core.threads import default_threads
 from hepdata_adapters.common.files.checksums import Records
 from hepdata_adapters.common.files.content import content_of
 from hepdata_adapters.common.files.decoded_cache import DecodedCache
@@ -18,6 +19,8 @@ from hepdata_adapters.common.files.open import open_root, reading
 from hepdata_adapters.common.files.read import read_columns
 from hepdata_adapters.common.files.schema import Branch, get_tree
 from hepdata_adapters.common.files.unreadable import of_file, read_each
+
+CACHE_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,19 +35,22 @@ class Opened:
 class Source:
     """Reads columns; belongs to one process (open it after the fork).
 
-    branches: names of the branches to read, the same for all files. A file stays open while it
-    is in use: what is read of it is of one content, that of the manifest, or ReplacedError is
-    raised, at the latest by `check`, which leaving the ``with`` block calls.
+    branches: names of the branches to read, the same for all files. threads: that decompress, as
+    many as there are cores by default. A file stays open while it is in use: what is read of it
+    is of one content, that of the manifest, or ReplacedError is raised, at the latest by `check`,
+    which leaving the ``with`` block calls.
     """
 
     def __init__(
         self,
         branches: Sequence[str],
         max_open: int = Reading().open_files,
-        max_bytes: int = Reading().cache_bytes,
+        max_bytes: int = CACHE_BYTES,
+        threads: int | None = None,
     ) -> None:
         self.branches = tuple(dict.fromkeys(branches))
         self._max_open, self._max_bytes = max_open, max_bytes
+        self._threads = threads or default_threads()
         self._open: OrderedDict[tuple[str, str], Opened] = OrderedDict()
         self._units: OrderedDict[tuple[str, str, int], tuple[Columns, int]] = OrderedDict()
         self._bytes = 0
@@ -101,9 +107,9 @@ class Source:
         opened = self._opened(file)
         branches = [file.branch(name) for name in file.preparation.needs(self.branches)]
         try:
-            columns = _read(opened, branches, start, stop, self._decoded)
+            columns = _read(opened, branches, start, stop, self._decoded, self._threads)
         except FileError:
-            self._check(opened, ask=False)  # what looks like damage may be another file
+            self._check_after_error(opened)
             self._drop(opened)  # a broken handle serves no second try
             raise
         self._check(opened, ask=False)
@@ -157,6 +163,15 @@ class Source:
             self._drop(opened)
             raise ReplacedError.by(change, opened.file.url)
 
+    def _check_after_error(self, opened: Opened) -> None:
+        """`_check`, as what looks like damage may be another file; who does not answer says no."""
+        try:
+            self._check(opened, ask=False)
+        except ReplacedError:
+            raise
+        except FileError:
+            pass
+
     def _drop(self, opened: Opened) -> None:
         self._open.pop((opened.file.url, opened.file.tree), None)
         self._decoded.forget(opened.tree)
@@ -164,14 +179,19 @@ class Source:
 
 
 def _read(
-    opened: Opened, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache
+    opened: Opened,
+    branches: Sequence[Branch],
+    start: int,
+    stop: int,
+    kept: DecodedCache,
+    threads: int,
 ) -> Columns:
     """`read_columns`; the FileError names the branches that cannot be read."""
     file, tree = opened.file, opened.tree
     place: Any = {"file": file.url, "tree": file.tree, "entries": (start, stop)}
     try:
         with reading(**place):
-            return read_columns(tree, branches, start, stop, kept)
+            return read_columns(tree, branches, start, stop, kept, threads)
     except FileError as error:
         if of_file(error):
             read_each(lambda few: read_columns(tree, few, start, stop), branches, place)

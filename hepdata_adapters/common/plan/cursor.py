@@ -19,7 +19,7 @@ class PlanIdentity(BaseModel):
     """All that decides which events are in which global batch, but for the epoch.
 
     data: hash of the specs (files, clusters, split, selection). features: hash of the transform.
-    batch_size: events in a global batch, all ranks together.
+    batch_size: events in a global batch, all ranks together. order: the version of the order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +33,7 @@ class PlanIdentity(BaseModel):
     batch_size: int = Field(ge=1)
     canonical_ranks: int = Field(ge=1)
     canonical_workers: int = Field(ge=1)
+    order: int = 1
 
     def differences(self, other: PlanIdentity) -> list[str]:
         """What the other has instead, a phrase each.
@@ -42,7 +43,10 @@ class PlanIdentity(BaseModel):
         >>> one.differences(one.model_copy(update={"seed": 2}))
         ['seed is 2, was 1']
         """
-        hashed = {"data": "other data", "features": "other features", "sampling": "other sampling"}
+        hashed = {
+            "data": "other data", "features": "other features", "sampling": "other sampling",
+            "order": "another version of this package, which orders events in another way",
+        }  # fmt: skip
         found = []
         for name, mine in self:
             theirs = getattr(other, name)

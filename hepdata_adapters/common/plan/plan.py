@@ -14,7 +14,9 @@ less than one event for two groups, less than two for halving trees.
 cut into one slice a canonical rank; slice l of batch g comes from stream (g mod workers, l).
 So the number of events in each stream is known, and each stream owns one contiguous stretch of
 positions, cut into chunks of at most ``chunk_size`` events that are shuffled inside. Unlike
-striding chunks over streams, this lets a stream consume each unit once, start to end.
+striding chunks over streams, this lets a stream consume each unit once, start to end. The first
+chunk of stream w of W is the (w + 1)/W-th part of one, so that the streams, which are consumed
+side by side, do not all need their next chunk at once.
 
 *Who executes.* Where global batch g lies is a function of g alone. Any process can find any
 rows of it (`Plan.locate`), so the sequence of batches is the same for all numbers of ranks
@@ -37,7 +39,8 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.core.hashing import key, permutation
 
-CANONICAL_WORKERS = 12  # divisible by 1, 2, 3, 4 and 6
+CANONICAL_WORKERS = 4  # each holds a chunk and units; more processes read chunks twice
+ORDER = 2  # version of the order: what is below decides it
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,12 +280,21 @@ class Plan:
         return starts
 
     def _stream_pieces(self, stream: int, first: int, last: int) -> Iterator[Piece]:
-        """Rows of a stream as rows of its chunks, which are cut evenly."""
+        """Rows of a stream as rows of its chunks, which are cut evenly but for the first and last.
+
+        Chunk k ends before row ``size · (k + phase / parts) / chunks``, rounded down.
+        """
         size, start = self._sizes[stream], self._starts[stream]
         chunks = -(-size // self.chunk_size)
+        parts = self.workers if chunks > 1 else 1  # what fits into one chunk is not cut
+        phase = stream // self.ranks + 1 if chunks > 1 else 1
+
+        def end_of(chunk: int) -> int:
+            return min(size, size * (chunk * parts + phase) // (chunks * parts))
+
         while first < last:
-            number = ((first + 1) * chunks - 1) // size
-            low, high = size * number // chunks, size * (number + 1) // chunks
+            number = (((first + 1) * chunks * parts - 1) // size - phase) // parts + 1
+            low, high = end_of(number - 1) if number else 0, end_of(number)
             end = min(high, last)
             yield Piece(Chunk(start + low, start + high), stream, first - low, end - low)
             first = end

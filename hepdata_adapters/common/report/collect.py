@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.core.columns import Column, Columns, Jagged, take_all
 from hepdata_adapters.common.core.errors import InvalidValueError
 from hepdata_adapters.common.core.ledger import Ledger
+from hepdata_adapters.common.core.tally import ledger_of
 from hepdata_adapters.common.report.binning import length_binning, raw_binning, scaled_binning
 from hepdata_adapters.common.report.correlation import Correlation
 from hepdata_adapters.common.report.distribution import Distribution
@@ -208,7 +209,7 @@ def _fill_scaled(
     found.accepted[:] += np.bincount(block.group, minlength=len(found.groups))
     for name, (kind, place) in transform.objects_counted.items():
         found.ledger.add(kind, int(np.asarray(block.columns[name]).sum()), place)
-    found.ledger.add_counts(made.counts, transform.counted)
+    found.ledger.merge(ledger_of(made.counts, transform.counted))
     if transform.vector:
         _fill_vector(found, transform, made.arrays, block.group, weight)
     for name, one in transform.inputs.items():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.core.columns import Array, Columns
 from hepdata_adapters.common.core.ledger import Ledger
+from hepdata_adapters.common.core.tally import ledger_of
 from hepdata_adapters.common.events.split import SPLITS
 from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.common.inference.input_files import (
@@ -138,7 +139,7 @@ def _scores(
     scores = np.full(shape, np.nan, np.float32)
     if len(rows):
         made = transformed(events, rows, run.transform)
-        ledger.add_counts(made.counts, run.transform.counted)
+        ledger.merge(ledger_of(made.counts, run.transform.counted))
         _count_objects(run, events, rows, ledger)
         scores[rows] = run.score(run.transform.model_input(made.arrays))
     return scores

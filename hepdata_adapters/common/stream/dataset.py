@@ -29,7 +29,7 @@ from hepdata_adapters.common.specs.compute import Progress, binding_of, cached_s
 from hepdata_adapters.common.specs.identity_checks import check_identity
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.specs.notes import Note, notes_of
-from hepdata_adapters.common.stream.memory import buffer_of, check_memory
+from hepdata_adapters.common.stream.memory import buffer_of, check_memory, unit_bytes
 from hepdata_adapters.common.transform.assemble import assemble
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.usable_features import settled
@@ -82,7 +82,9 @@ class Dataset:
             built = transform or assemble(layout, manifest, specs)
         except ConfigError as error:
             raise told(error, config) from None
-        check_memory(buffer_of(built, config.sampling, specs), available_memory())
+        buffer = buffer_of(built, config.sampling, specs)
+        check_memory(buffer, available_memory())
+        unit_bytes(buffer, config.reading)  # refuses what does not fit, at once
         config = scaled_to_cross_sections(config, manifest, layout, kept)
         counts = None
         if config.sampling.changes_composition:
@@ -161,7 +163,7 @@ class Dataset:
 
     @property
     def most_groups(self) -> int:
-        """Groups whose units fit into the cache of a process that reads all canonical streams.
+        """Groups whose units fit into the memory of a process that reads all canonical streams.
 
         Each stream has one unit of each group in use at a time. With more, a unit would be
         decompressed again for each chunk that needs a part of it.
@@ -169,7 +171,13 @@ class Dataset:
         entries = max(int(np.diff(file.units).max(initial=0)) for file in self.manifest.files)
         width = sum(self.specs.branches[name].mean_bytes for name in self.specs.binding.branches)
         used = self.config.sampling.canonical_workers * entries * width
-        return max(1, min(MAX_GROUPS, int(self.config.reading.cache_bytes // max(used, 1.0))))
+        return max(1, min(MAX_GROUPS, int(self.unit_bytes // max(used, 1.0))))
+
+    @cached_property
+    def unit_bytes(self) -> int:
+        """Bytes for decompressed units, of all processes that read together."""
+        buffer = buffer_of(self.transform, self.config.sampling, self.specs)
+        return unit_bytes(buffer, self.config.reading)
 
     def _grouped(self, files: list[PlanFile]) -> list[list[PlanFile]]:
         samples = [self.manifest.files[file.number].sample for file in files]

@@ -12,18 +12,16 @@ from functools import cached_property
 from itertools import count
 
 from hepdata_adapters.common.config.counts import MOST_STREAMS
-from hepdata_adapters.common.config.dataset_config import Reading
 from hepdata_adapters.common.core.errors import ConfigError, DataError
 from hepdata_adapters.common.core.hashing import digest
 from hepdata_adapters.common.core.ledger import SharedLedger
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.plan.cursor import Cursor, PlanIdentity
-from hepdata_adapters.common.plan.plan import Plan
+from hepdata_adapters.common.plan.plan import ORDER, Plan
 from hepdata_adapters.common.plan.shard import Shard, Uneven
 from hepdata_adapters.common.stream.dataset import Batch, Dataset
-from hepdata_adapters.common.stream.event_stream import EventStream, Step
-
-CACHE_BYTES = Reading().cache_bytes
+from hepdata_adapters.common.stream.event_stream import EventStream
+from hepdata_adapters.common.stream.read_ahead import Step
 
 
 @dataclass(frozen=True)
@@ -121,11 +119,12 @@ class Epoch:
                 [sampling.chunk_size, options.uneven, options.events_per_epoch, options.repeat]
                 # as earlier versions had it without
                 + ["drop_last"] * options.drop_last
-                + ([kept] if (kept := dataset.config.reading.cache_bytes) != CACHE_BYTES else [])
+                + ([] if (kept := dataset.config.reading.memory) is None else [int(kept)])
             ),
             batch_size=self.global_batch_size,
             canonical_ranks=options.canonical_ranks or self.world_size,
             canonical_workers=options.canonical_workers or sampling.canonical_workers,
+            order=ORDER,
         )
 
     def cursor(self, dataset: Dataset, split: SplitName | None) -> Cursor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from hepdata_adapters.common.config.dataset_config import Sampling
+from hepdata_adapters.common.config.dataset_config import DEFAULT_MEMORY, Reading, Sampling
 from hepdata_adapters.common.core.columns import Jagged
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.common.events.split import SPLITS
@@ -22,7 +22,9 @@ USABLE = 0.8
 """The part of the available memory that the chunks may take: the model needs some, too."""
 WORTH_TELLING = 2 * 2**30
 COPIES = 2
-"""Of the chunk that is being made: its columns, and what is joined of them."""
+"""Of the chunk that is being made: the next one of a stream, and what is joined for inputs."""
+LEAST_FOR_UNITS = 128 * 2**20
+"""Where nothing is said of memory, and the chunks take it all."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,18 @@ def buffer_of(transform: Transform, sampling: Sampling, specs: Specs) -> Buffer:
         widest_bytes=widths.get(widest, 0),
         advice=_advice(widest, transform, specs),
     )
+
+
+def unit_bytes(buffer: Buffer, reading: Reading) -> int:
+    """Bytes that are left for decompressed units, of all processes together.
+
+    Raises ConfigError where the memory that the config allows does not hold the chunks.
+    """
+    if reading.memory is None:
+        return max(DEFAULT_MEMORY - buffer.nbytes, LEAST_FOR_UNITS)
+    if buffer.nbytes > reading.memory:
+        raise ConfigError(f"{buffer}; reading.memory is {reading.memory / 1e9:,.2f} GB: raise it")
+    return int(reading.memory) - buffer.nbytes
 
 
 def check_memory(buffer: Buffer, available: int | None) -> None:

@@ -84,7 +84,9 @@ def _serve(connection: Connection[Any, Any], descriptor: int) -> None:
     setup: Setup = _receive(connection)
     memory = mmap.mmap(descriptor, setup.slots.nbytes)
     os.close(descriptor)
-    with EventStream(setup.dataset, setup.split) as stream:  # kept open from pass to pass
+    with EventStream(
+        setup.dataset, setup.split, setup.workers
+    ) as stream:  # kept open from pass to pass
         while True:
             job: EpochJob = _receive(connection)
             free = deque(range(setup.slots.count))

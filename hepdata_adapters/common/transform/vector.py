@@ -108,7 +108,7 @@ class VectorTransform(BaseModel):
     @property
     def counted(self) -> tuple[tuple[LedgerKind, str], ...]:
         """Kind and branch of the C ledger lines that events can add to, see `Vectors.counts`."""
-        return tuple((kind, f.branch) for f in self.features for kind in _counted(f))
+        return tuple((kind, f.branch) for f in self.features for kind in lines_of(f))
 
     def faults(self, columns: Mapping[str, Column]) -> list[Fault]:
         """All values that the policies of their features forbid, at most one a row and branch."""
@@ -169,7 +169,7 @@ class VectorTransform(BaseModel):
                     start = first + number * width
                     x[:, start : start + width] = values.reshape(n, width)
                     mask[:, start : start + width] = real.reshape(n, width)
-            for kind in _counted(feature):
+            for kind in lines_of(feature):
                 counts[:, line] = amounts.get(kind, 0)
                 line += 1
             first += feature.columns
@@ -237,7 +237,7 @@ def _content(column: Column) -> Array:
     return column.content if isinstance(column, Jagged) else column
 
 
-def _counted(feature: FeatureTransform) -> list[LedgerKind]:
+def lines_of(feature: FeatureTransform) -> list[LedgerKind]:
     """The kinds of ledger lines that this feature can add to."""
     found: list[LedgerKind] = []
     if feature.kind == "jagged" and feature.overflow == "truncate":

@@ -203,7 +203,7 @@ class RootIterableDataset(BatchSource, IterableDataset[TensorBatch]):
         # that it shares with the parent could disturb the parent
         idle = self._streams.setdefault(os.getpid(), [])
         # epochs at the same time, maybe in threads, must not share one
-        stream = idle.pop() if idle else EventStream(self.prepared, self.split)
+        stream = idle.pop() if idle else EventStream(self.prepared, self.split, workers)
         try:
             yield from epoch.batches(stream, self._ledger, worker, workers)
         finally:

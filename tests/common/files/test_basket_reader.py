@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 
 from benchmarks.damage.flips import flip, time_limit
 from hepdata_adapters.common.config.dataset_config import Sample
+from hepdata_adapters.common.core import threads as threads_room
 from hepdata_adapters.common.core.columns import Column, Jagged
 from hepdata_adapters.common.core.errors import FileError
-from hepdata_adapters.common.files import basket_kernels, basket_reader, read
-from hepdata_adapters.common.files.basket_kernels import UnusualError
+from hepdata_adapters.common.files import basket_kernels, basket_reader, compression, read
 from hepdata_adapters.common.files.basket_reader import BranchRange, layout_of, read_baskets
-from hepdata_adapters.common.files.baskets import DamagedError, find_baskets
+from hepdata_adapters.common.files.baskets import DamagedError, check_header, find_baskets
+from hepdata_adapters.common.files.compression import UnusualError
 from hepdata_adapters.common.files.manifest import build_manifest
 from hepdata_adapters.common.files.open import open_root, reading
 from hepdata_adapters.common.files.schema import Branch, get_tree, read_schema, tree_names
@@ -72,10 +73,13 @@ def holders(tree: Any) -> list[tuple[Branch, Any]]:
     ]
 
 
-def by_us(pairs: list[tuple[Branch, Any]], start: int, stop: int) -> list[Column | None]:
-    return read_baskets(
-        [BranchRange(holder, find_baskets(holder, start, stop), start, stop) for _, holder in pairs]
-    )
+def by_us(
+    pairs: list[tuple[Branch, Any]], start: int, stop: int, threads: int = 1
+) -> list[Column | None]:
+    wanted = [
+        BranchRange(holder, find_baskets(holder, start, stop), start, stop) for _, holder in pairs
+    ]
+    return read_baskets(wanted, threads)
 
 
 def compare(path: Path, *ranges: tuple[int, int]) -> tuple[int, list[str], list[str]]:
@@ -216,16 +220,25 @@ def test_lists_with_headers(dtype: str, counts: list[int], header: bool, seed: i
     random = np.random.default_rng(seed)
     lists = [random.integers(0, 2, n).astype(dtype) for n in counts]
     data, ends = vector_basket(lists, header)
-    skipped = 10 if header else 0
-    raw = np.frombuffer(b"." + data, np.uint8)[1:]  # not aligned, as in a file
-    offsets = basket_kernels.list_offsets(ends, np.dtype(dtype).itemsize, skipped)
-    assert np.diff(offsets).tolist() == counts
-    out = np.empty(offsets[-1], dtype)
-    if header:
-        basket_kernels.copy_lists(raw, offsets, skipped, out)
-    else:
-        basket_kernels.copy_numbers(raw, out)
-    assert np.array_equal(out, np.concatenate(lists))
+    raw = np.frombuffer(b"." + data + b".", np.uint8).copy()  # not aligned, as in a file
+    first = int(random.integers(0, len(lists) + 1))
+    last = int(random.integers(first, len(lists) + 1))
+    offsets, content = np.zeros(last - first + 1, np.int64), np.empty(len(data), dtype)
+    end = copy(raw, 1, ends, 10 if header else 0, first, last, offsets, content)
+    assert end == sum(counts[first:last])
+    assert np.diff(offsets).tolist() == counts[first:last]
+    expected = np.concatenate([np.empty(0, dtype), *lists[first:last]])
+    assert np.array_equal(content[:end], expected)
+
+
+def copy(
+    data: np.ndarray, start: int, ends: np.ndarray, header: int, first: int, last: int,
+    offsets: np.ndarray, content: np.ndarray,
+) -> int:  # fmt: skip
+    return basket_kernels.copy_lists(
+        data, start, int(ends[-1]), ends, header, first, last, offsets,
+        content.view(f"u{content.dtype.itemsize}"),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -233,11 +246,36 @@ def test_lists_with_headers(dtype: str, counts: list[int], header: bool, seed: i
     [
         ([0, 8, 4], 4, 0), ([-4, 4, 8], 4, 0), ([4, 8], 4, 0), ([0, 6], 4, 0),
         ([0, 9, 24], 4, 10), ([0, 13], 4, 10), ([2, 16], 4, 10), ([0, 10, 8], 4, 10),
+        ([0, 2_000_000_000, 8], 4, 0), ([0, 2_000_000_000], 4, 0), ([0, -8], 4, 0),
+        ([0, 6, 12], 4, 0), ([0, -2_000_000_000, 8], 8, 0), ([0, 2_000_000_000, 24], 4, 10),
     ],
 )  # fmt: skip
 def test_lists_that_cannot_be_are_left_to_uproot(ends: list[int], width: int, header: int) -> None:
-    with pytest.raises(UnusualError):
-        basket_kernels.list_offsets(np.array(ends, np.int32), width, header)
+    given = np.array(ends, np.int32)
+    offsets, content = np.zeros(len(ends), np.int64), np.zeros(1000, f"u{width}")
+    lists = len(ends) - 1
+    data = np.zeros(32, np.uint8)
+    assert copy(data, 0, given, header, 0, lists, offsets, content) == basket_kernels.UNUSUAL
+
+
+@given(st.binary(max_size=90), st.lists(st.integers(0, 90), max_size=4), st.integers(0, 5))
+def test_headers_of_any_bytes_are_refused_or_as_they_are_read_by_hand(
+    raw: bytes, cuts: list[int], entries: int
+) -> None:
+    stored = np.frombuffer(raw, np.uint8).copy()
+    starts = np.unique([0, len(raw), *(min(cut, len(raw)) for cut in cuts)]).astype(np.int64)
+    count = len(starts) - 1
+    headers = np.zeros((count, 3), np.int64)
+    good = basket_kernels.read_headers(stored, starts, np.full(count, entries), headers)
+    assert 0 <= good <= count
+    for number in range(good):
+        piece = raw[starts[number] : starts[number + 1]]
+        found = check_header(lambda a, b, piece=piece: piece[a:b], len(piece), number, entries)
+        assert tuple(found) == tuple(headers[number])
+    if good < count:
+        piece = raw[starts[good] : starts[good + 1]]
+        with pytest.raises(DamagedError):
+            check_header(lambda a, b: piece[a:b], len(piece), good, entries)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +283,7 @@ def test_lists_that_cannot_be_are_left_to_uproot(ends: list[int], width: int, he
 )
 def test_blocks_that_cannot_be_are_left_to_uproot(stored: bytes) -> None:
     with pytest.raises(UnusualError):
-        basket_kernels.uncompressed(memoryview(stored), np.empty(9, np.uint8))
+        compression.uncompressed(memoryview(stored), np.empty(9, np.uint8))
 
 
 def test_several_blocks_of_one_basket(tmp_path: Path) -> None:
@@ -268,44 +306,34 @@ def test_on_threads_and_without_is_the_same(
     path = tmp_path / "a.root"
     write_tree(path, dict.fromkeys(arrays, "float64"), [arrays] * 2, "ZSTD")
     counts = []
-    pool = basket_reader.ThreadPoolExecutor
+    pool = threads_room.ThreadPoolExecutor
 
     def counted(count: int, *rest: Any) -> Any:
         counts.append(count)
         return pool(count, *rest)
 
-    monkeypatch.setattr(basket_reader, "ThreadPoolExecutor", counted)
+    monkeypatch.setattr(threads_room, "ThreadPoolExecutor", counted)
     for threads in (1, 3):
-        monkeypatch.setattr(basket_reader, "threads", lambda threads=threads: threads)
         with open_root(str(path)) as directory:
-            columns = by_us(holders(get_tree(directory, "t", "a.root")), 10, 30_000)
+            columns = by_us(holders(get_tree(directory, "t", "a.root")), 10, 30_000, threads)
         for column, values in zip(columns, arrays.values(), strict=True):
             assert np.array_equal(np.asarray(column), np.tile(values, 2)[10:30_000])
     assert counts == [2]  # and the thread that asks
 
 
 @pytest.mark.parametrize("number", [0, 3, 5])
-def test_an_error_on_a_thread_is_the_error(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_on_a_thread_is_the_error(number: int, tmp_path: Path) -> None:
     arrays = {f"x{i}": np.random.default_rng(i).normal(size=20_000) for i in range(6)}
     path = tmp_path / "a.root"
     write_tree(path, dict.fromkeys(arrays, "float64"), [arrays], "ZSTD")
-    monkeypatch.setattr(basket_reader, "threads", lambda: 3)
     with open_root(str(path)) as directory:
         pairs = holders(get_tree(directory, "t", "a.root"))
         (basket,) = find_baskets(pairs[number][1], 0, 20_000)
         with path.open("r+b", buffering=0) as file:
             os.pwrite(file.fileno(), b"\1", basket.seek)
         with pytest.raises(DamagedError, match=r"basket 0 of \d+ bytes says it has"):
-            by_us(pairs, 0, 20_000)
-    assert not [one for one in threading.enumerate() if one.name.startswith("baskets")]
-
-
-def test_a_worker_process_uncompresses_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1 <= basket_reader.threads() <= 4
-    monkeypatch.setattr("multiprocessing.parent_process", lambda: object())
-    assert basket_reader.threads() == 1
+            by_us(pairs, 0, 20_000, threads=3)
+    assert not [one for one in threading.enumerate() if one.name.startswith("hepdata")]
 
 
 def fuzzed(path: Path, name: str, flips: int) -> tuple[int, int, int]:
@@ -394,7 +422,7 @@ def test_one_basket_of_many_units_is_decoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2 M events in one basket took 34 s for specs: each unit decoded all of it."""
-    path, size = tmp_path / "a.root", 60_000
+    path, size = tmp_path / "a.root", 300_000
     flat = np.arange(size, dtype=np.float32)
     lists = ak.unflatten(np.arange(2 * size, dtype=np.float32), np.full(size, 2))
     with uproot.recreate(path) as file:
@@ -404,7 +432,7 @@ def test_one_basket_of_many_units_is_decoded_once(
     units = len(file.units) - 1
     assert units > 3
     calls: list[int] = []
-    uncompressed = basket_reader.uncompressed
+    uncompressed = compression.uncompressed
 
     def counted(*arguments: Any) -> Any:
         calls.append(1)

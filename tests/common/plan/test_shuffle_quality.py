@@ -58,7 +58,7 @@ def test_a_class_without_events_does_not_count():
 
 def plan_of(groups: int, units: int) -> Plan:
     files = [[PlanFile(number, np.full(units, 1000))] for number in range(groups)]
-    return Plan(files, seed=0, epoch=0, batch_size=100, chunk_size=500)
+    return Plan(files, seed=0, epoch=0, batch_size=100, chunk_size=500, canonical_workers=12)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])

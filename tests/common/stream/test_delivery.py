@@ -89,7 +89,7 @@ def test_one_cheap_branch_is_read_beside_label_and_identity(dataset):
         chunk = plan.locate(0, 0, 1)[0].chunk
         assert len(plan.parts(chunk)) > 1
         file = small.manifest.files[0]
-        assert stream._source(file).branches == ("passes",)
+        assert stream._chunks._source(file).branches == ("passes",)
 
 
 # what the checks are for: each fault is put in by hand

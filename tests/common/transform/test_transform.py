@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from hepdata_adapters.common.core.columns import Jagged
 from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.core.ledger import Ledger
+from hepdata_adapters.common.core.tally import ledger_of
 from hepdata_adapters.common.inference.raw_events import columns_from_events, events_from_columns
 from hepdata_adapters.common.transform.pipeline import Transform
 from hepdata_adapters.common.transform.vector import FeatureTransform, Vectors, VectorTransform
@@ -182,7 +183,7 @@ def test_the_ledger_holds_what_a_transform_counts():
     transform = VectorTransform(features=(pt,))
     for lists in ([[1.0, np.nan], [9.0, 9.0, 9.0]], [[], [np.inf]]):
         out = transform({"pt": Jagged.from_lists(lists, np.float32)})
-        ledger.add_counts(out.counts, transform.counted)
+        ledger.merge(ledger_of(out.counts, transform.counted))
     assert ledger.to_dict() == {
         "events with values beyond the pad length": {"pt": 2},
         "values beyond the pad length": {"pt": 3},

@@ -14,6 +14,7 @@ import uproot
 from torch.utils.data import DataLoader
 
 from hepdata_adapters import DatasetConfig, Sample
+from hepdata_adapters.common.config.dataset_config import DEFAULT_MEMORY
 from hepdata_adapters.common.core.errors import ConfigError
 from hepdata_adapters.torch import RootIterableDataset
 from tests.helpers.samples import write_events
@@ -292,10 +293,11 @@ def test_a_rank_with_no_row_of_the_last_batch_gets_padding(tmp_path):
 def test_the_unit_caches_of_all_samples_keep_to_one_bound(three_files):
     """Each sample had a cache of its own, so many samples took as many times the memory."""
     bound = 150_000  # all units together have 180 kB
-    dataset = dataset_of(three_files, batch_size=64, reading={"cache_bytes": bound})
+    chunks = DEFAULT_MEMORY - dataset_of(three_files, batch_size=64).prepared.unit_bytes
+    dataset = dataset_of(three_files, batch_size=64, reading={"memory": chunks + bound})
     assert len(collect(dataset)["x"]) == 4013
     (stream,) = dataset._streams[os.getpid()]
-    kept = [source.cached_bytes for source in stream._sources.values()]
+    kept = [source.cached_bytes for source in stream._chunks._sources.values()]
     assert len(kept) == 1
     assert 0 < sum(kept) <= bound
 

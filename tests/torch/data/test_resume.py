@@ -208,7 +208,7 @@ def test_streams_without_natural_epochs_resume(prepared, options):
         ({"split": "train"}, "split is train, was None"),
         ({"shuffle": False}, "shuffle is False, was True"),
         ({"uneven": "drop"}, "other sampling"),
-        ({"canonical_workers": 5}, "canonical_workers is 5, was 12"),
+        ({"canonical_workers": 5}, "canonical_workers is 5, was 4"),
     ],
 )
 def test_a_state_of_another_run_is_refused_with_what_differs(prepared, change, difference):
