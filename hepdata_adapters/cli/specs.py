@@ -22,7 +22,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 Processes = Annotated[int, typer.Option("--processes", metavar="N", help="Share the work.")]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", help="Of this process. By default the cores, up to 4."),
+    typer.Option("--threads", metavar="N", help="Of this process. One a core by default."),
 ]
 Dask = Annotated[
     str | None,

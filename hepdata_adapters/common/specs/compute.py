@@ -9,10 +9,10 @@ from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.core.cache import Cache, cache_folder
 from hepdata_adapters.common.core.errors import ConfigError, DataError, SpecsError
 from hepdata_adapters.common.core.hashing import digest
+from hepdata_adapters.common.core.threads import default_threads
 from hepdata_adapters.common.events.cross_sections import scaled_to_cross_sections
 from hepdata_adapters.common.events.layout import Layout, manifest_branch, resolve
 from hepdata_adapters.common.events.split import SPLITS, strategy
-from hepdata_adapters.common.files.basket_reader import threads as cores
 from hepdata_adapters.common.files.derived_columns import scan
 from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.specs.binding import Binding
@@ -53,11 +53,11 @@ def compute_specs(
 ) -> Specs:
     """One pass over all files of a config.
 
-    The result does not depend on who computes it: ``threads`` of this process (None: as many as
-    there are cores, up to 4), ``processes`` of this machine, or the cluster of a Dask scheduler
-    with the address ``dask``. fraction: the part of the units
-    (entry ranges) of which the values are read; events are counted in all of them, for which
-    only the branches that decide the split and the selection are read.
+    The result does not depend on who computes it: ``threads`` of this process (None: those of
+    ``config.reading``, else one a core), ``processes`` of this machine, or the cluster of a Dask
+    scheduler with the address ``dask``. fraction: the part of the units (entry ranges) of which
+    the values are read; events are counted in all of them, for which only the branches that
+    decide the split and the selection are read.
     Raises the errors of the manifest and of reading, WorkerError for a process that died, and
     DataError if the training split is empty or holds values too large for float64 moments.
     """
@@ -134,7 +134,8 @@ def partial_specs(
     found_in = [Summary(counts=()) for _ in manifest.files]
     shapes: Shapes = {}
     parts = parts_of(config, manifest, layout, fraction)
-    for part, summary in _summarised(parts, workers, progress, manifest.entries):
+    threads = workers.threads or config.reading.threads or default_threads()
+    for part, summary in _summarised(parts, workers, threads, progress, manifest.entries):
         classes = merged_classes(classes, summary.classes, part.file.url)
         shapes = merged_shapes(shapes, summary.shapes)
         small = summary.model_copy(update={"classes": {}, "shapes": {}})
@@ -180,7 +181,11 @@ def partial_specs(
 
 
 def _summarised(
-    parts: Iterator[Part], workers: Workers, progress: Progress | None, entries: int
+    parts: Iterator[Part],
+    workers: Workers,
+    threads: int,
+    progress: Progress | None,
+    entries: int,
 ) -> Iterator[tuple[Part, Summary]]:
     """Each part with its summary, in order; reports the entries done."""
     done = 0
@@ -196,7 +201,7 @@ def _summarised(
             advance(part.entries)
             yield part, summary
     else:
-        yield from summaries_here(parts, workers.threads or cores(), advance)
+        yield from summaries_here(parts, threads, advance)
 
 
 def binding_of(config: DatasetConfig, manifest: Manifest, layout: Layout) -> Binding:

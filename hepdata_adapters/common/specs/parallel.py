@@ -38,7 +38,7 @@ class Workers:
 
     dask: address of a Dask scheduler, such as ``tcp://host:8786``. Its workers need this package
     and must reach the files under the same names. threads: of this process, where it computes;
-    None for as many as there are cores, up to 4. Other processes have one each.
+    None for those of ``config.reading``, else one a core. Other processes have one each.
     """
 
     processes: int = 1

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 
 import numpy as np
 
 from hepdata_adapters.common.core.columns import Column, Columns
 from hepdata_adapters.common.core.errors import DataError
+from hepdata_adapters.common.core.threads import shared_out
 from hepdata_adapters.common.events.selection import DROPPED, refused_events
 from hepdata_adapters.common.events.split import SPLITS
 from hepdata_adapters.common.events.unit_events import Unit, UnitEvents
@@ -26,8 +25,8 @@ from hepdata_adapters.common.specs.separation import Drawn
 from hepdata_adapters.common.specs.sums import BranchSums, Events
 from hepdata_adapters.common.specs.units_ahead import ahead, memory_of, units_of
 
-Share = Callable[[Sequence[Callable[[], int]]], list[int]]
-"""Calls functions in threads, and returns their results; of several errors the first one's."""
+Task = Callable[[], int | DataError]
+"""What is to be done for a branch of a unit; an error is returned, so that the first is raised."""
 Progress = Callable[[int], None]
 """Called with the entries of each unit done."""
 
@@ -46,7 +45,7 @@ class PartSums:
         self._events: dict[str, int] = {}
         self._sums: dict[str, list[BranchSums]] = {}
 
-    def add(self, unit: Unit, chosen: bool, share: Share) -> None:
+    def add(self, unit: Unit, chosen: bool, threads: int = 1) -> None:
         """Add a unit. chosen: its values count, not only its events.
 
         Raises DataError for values that are too large to be summarised.
@@ -76,11 +75,16 @@ class PartSums:
             of_train = names[codes[selected.rows] == SPLITS.index("train")]
             for name in np.unique(of_train).tolist():
                 self._drawn.add(name, columns, trained.rows[of_train == name])
-        tasks: list[Callable[[], int]] = [
+        tasks: list[Task] = [
             partial(missing_events, columns[name], selected.rows) for name in layout.columns
         ]
         tasks += self._additions(columns, self._classes(trained))
-        missing = zip(layout.columns, share(tasks), strict=False)
+        results = []
+        for result in shared_out(lambda task: task(), tasks, threads):
+            if isinstance(result, DataError):
+                raise result
+            results.append(result)
+        missing = zip(layout.columns, results, strict=False)
         self._missing = summed(self._missing, {name: events for name, events in missing if events})
 
     def summary(self) -> Summary:
@@ -113,11 +117,11 @@ class PartSums:
             return {str(one): Events(rows[labels == one]) for one in np.unique(labels).tolist()}
         return {ALL: Events(rows)}
 
-    def _additions(self, columns: Columns, classes: dict[str, Events]) -> list[Callable[[], int]]:
+    def _additions(self, columns: Columns, classes: dict[str, Events]) -> list[Task]:
         """What adds the values of a unit, a function for each class and branch."""
         part = self._part
         weighted = part.config.statistics == "weights"
-        tasks: list[Callable[[], int]] = []
+        tasks: list[Task] = []
         for label, events in classes.items():
             if label not in self._sums:
                 self._sums[label] = [BranchSums(branch, weighted) for branch in part.branches]
@@ -146,14 +150,14 @@ def summaries_here(
     With more than one, the next unit is read meanwhile. Raises the errors of reading, and
     DataError for values too large to be summarised, or where the memory runs out.
     """
-    units = units_of(parts)
-    with closing(ahead(units) if threads > 1 else units) as read, sharing(threads) as share:
+    units = units_of(parts, threads)
+    with closing(ahead(units) if threads > 1 else units) as read:
         sums: PartSums | None = None
         for found in read:
             part, number, unit = found
             sums = PartSums(part) if sums is None else sums
             with memory_of(part, number):
-                sums.add(unit, found.chosen, share)
+                sums.add(unit, found.chosen, threads)
             if progress:
                 progress(unit.size)
             del unit
@@ -166,36 +170,3 @@ def summary_of(part: Part, threads: int = 1) -> Summary:
     """The summary of a whole part. Raises the errors of `summaries_here`."""
     ((_, summary),) = summaries_here([part], threads)
     return summary
-
-
-@contextmanager
-def sharing(threads: int) -> Iterator[Share]:
-    """What calls functions in so many threads, this one among them; none is left behind.
-
-    >>> with sharing(2) as share:
-    ...     share([lambda: 3, lambda: 1, lambda: 2])
-    [3, 1, 2]
-    """
-    with ThreadPoolExecutor(max(threads - 1, 1), "specs") as pool:  # starts threads if it is used
-
-        def share(tasks: Sequence[Callable[[], int]]) -> list[int]:
-            results, errors = [0] * len(tasks), {}
-            left = iter(range(len(tasks)))  # `next` is one step for all threads
-
-            def work() -> None:
-                for number in left:
-                    try:
-                        results[number] = tasks[number]()
-                    except BaseException as error:
-                        errors[number] = error
-                        deque(left, maxlen=0)  # the others stop, too: all before this one began
-
-            started = [pool.submit(work) for _ in range(threads - 1)]
-            work()
-            for one in started:
-                one.result()
-            if errors:
-                raise errors[min(errors)]
-            return results
-
-        yield share

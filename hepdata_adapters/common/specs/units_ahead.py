@@ -41,14 +41,17 @@ class PartUnit(NamedTuple):
         return self.number == self.part.stop - 1
 
 
-def units_of(parts: Iterable[Part]) -> Generator[PartUnit, None, None]:
+def units_of(parts: Iterable[Part], threads: int = 1) -> Generator[PartUnit, None, None]:
     """All units of the parts in order. Raises the errors of reading, and DataError without memory.
 
-    A file stays open for all its parts that follow each other.
+    A file stays open for all its parts that follow each other. threads: that decompress.
     """
     for _, of_file in groupby(parts, key=lambda part: part.number):
         first = next(of_file)
-        with Source(first.summarised) as full, Source(first.counting) as few:
+        with (
+            Source(first.summarised, threads=threads) as full,
+            Source(first.counting, threads=threads) as few,
+        ):
             for part in chain((first,), of_file):
                 for number in range(part.first, part.stop):
                     source = full if part.chosen[number - part.first] else few

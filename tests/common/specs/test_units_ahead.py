@@ -15,7 +15,6 @@ import uproot
 
 from hepdata_adapters import DatasetConfig, Sample, compute_specs
 from hepdata_adapters.common.core.errors import DataError, FileError
-from hepdata_adapters.common.specs.part_sums import sharing
 from hepdata_adapters.common.specs.units_ahead import ahead
 from tests.helpers.specs_files import small_units
 
@@ -82,15 +81,6 @@ def test_a_reader_that_is_stuck_keeps_nobody(monkeypatch):
     run.close()
     assert time.monotonic() - start < 5
     free.set()
-
-
-def test_of_several_errors_the_first_is_raised():
-    def fail(number: int) -> int:
-        time.sleep(0.01 * (5 - number))
-        raise ValueError(number)
-
-    with sharing(4) as share, pytest.raises(ValueError, match=r"^1$"):
-        share([lambda: 0, *(lambda number=number: fail(number) for number in range(1, 5))])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
