@@ -17,6 +17,7 @@ from hepdata_adapters.cli.evaluate import evaluate
 from hepdata_adapters.cli.export import export
 from hepdata_adapters.cli.fit import fit
 from hepdata_adapters.cli.inspect import inspect
+from hepdata_adapters.cli.materialize import materialize
 from hepdata_adapters.cli.predict import predict
 from hepdata_adapters.cli.report import report
 from hepdata_adapters.cli.rollout import promote, rollback, rollout
@@ -53,8 +54,8 @@ def options(
 
 
 COMMANDS = (
-    inspect, validate, verify, fit, evaluate, export, promote, rollback, rollout, serve,
-    predict, convert, report, schema,
+    inspect, validate, verify, materialize, fit, evaluate, export, promote, rollback, rollout,
+    serve, predict, convert, report, schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hepdata_adapters.common.config.dataset_config import (
+    Reading,
     RunConfig,
     Sample,
     Sampling,
@@ -183,6 +184,9 @@ def _beside(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key in ("specs", "checksums"):
         if key in changed:
             changed[key] = beside(changed[key])
+    reading = changed.get("reading")
+    if isinstance(reading, dict) and reading.get("cache", "none") not in ("none", "memory"):
+        reading["cache"] = beside(reading["cache"])
     for holder, key in code_references(changed):
         holder[key] = beside(holder[key])
     return changed
@@ -255,7 +259,8 @@ def _hint(key: str, location: Sequence[Any]) -> str:
 def _known_keys(location: Sequence[Any]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "samples": Sample, "features": Feature, "defaults": FeatureDefaults, "split": SplitKeys,
-        "sampling": Sampling, "model": ModelConfig, "training": TrainingConfig, "weight": Weight,
+        "sampling": Sampling, "reading": Reading, "model": ModelConfig,
+        "training": TrainingConfig, "weight": Weight,
         "objects": Objects, "axes": ImageAxis, "set": SetInput, "image": ImageInput,
         "ragged": RaggedInput, "constant-scaling": ConstantScaling,
         "function-scaling": FunctionScaling,

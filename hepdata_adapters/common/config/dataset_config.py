@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import keyword
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -158,11 +159,35 @@ class Reading(FrozenModel):
     together; by default `DEFAULT_MEMORY`, and more where the chunks need it. How the plan mixes
     many files depends on it, so a training resumes with the same. threads: that read and transform
     in a process, by default one for each of its cores, and one in a worker process.
+    cache: what later epochs find of the earlier ones, as columns that are decompressed and
+    prepared: ``none``, ``memory``, or a folder, which later runs find, too. cache_limit: bytes of
+    it, such as ``4 GiB``; else half of the memory that is free when the first epoch begins, or
+    half of the disk that is free or taken by it.
+
+    >>> Reading(cache="memory", cache_limit="1 GiB").cache_limit
+    1073741824
     """
 
     open_files: int = Field(default=64, ge=1, le=65_536)
     memory: ByteSize | None = Field(default=None, ge=0, le=2**50)
     threads: int | None = Field(default=None, ge=1, le=1024)
+    cache: Literal["none", "memory"] | str = "none"
+    cache_limit: ByteSize | None = None
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _folder(cls, cache: Any) -> Any:
+        cache = str(cache) if isinstance(cache, Path) else cache
+        if isinstance(cache, str) and (not cache or "://" in cache):
+            raise ValueError(f"none, memory or a folder of this machine, not {cache!r}")
+        return cache
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder that keeps columns, if one does; ``~`` and ``$NAME`` are filled in."""
+        if self.cache in ("none", "memory"):
+            return None
+        return Path(os.path.expandvars(self.cache)).expanduser()
 
 
 class DatasetConfig(FrozenModel):

@@ -42,13 +42,14 @@ class Cache:
             write(self.path(name))
         except FileError as error:
             self.faults.append(str(self.folder))
-            _say_once(str(cannot_be_written(self.folder, cause_of(error))))
+            why = cannot_be_written(self.folder, cause_of(error))
+            say_once(
+                f"nothing is kept in the cache, so it is computed again next time: it {why}. "
+                f"HEPDATA_CACHE names another folder"
+            )
 
 
 @cache
-def _say_once(why: str) -> None:
-    print(
-        f"nothing is kept in the cache, so it is computed again next time: it {why}. "
-        f"HEPDATA_CACHE names another folder",
-        file=sys.stderr,
-    )
+def say_once(text: str) -> None:
+    """Say on standard error what the work goes on without: once a process, however often."""
+    print(text, file=sys.stderr)

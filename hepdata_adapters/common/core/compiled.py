@@ -6,10 +6,12 @@ called with, releases the interpreter lock, and does not check indices: it looks
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,3 +38,12 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     except RuntimeError:  # there is no place for it, as for functions of no file
         kernel = numba.njit(nogil=True, error_model="numpy")(function)
     return cast("Callable[P, R]", kernel)
+
+
+if hasattr(os, "register_at_fork"):
+    # a child that is forked while another thread compiles would wait for that thread for ever
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )

@@ -1,14 +1,14 @@
-"""Decoded pages and baskets that reach beyond an entry range, kept for the next one."""
+"""Decoded pages, baskets and units, kept as long as they are among those used last."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from threading import Lock
 from typing import Any
 
 from numpy.typing import NDArray
 
-Key = tuple[int, ...]
 Arrays = tuple[NDArray[Any], ...]
 
 LARGE = 32_768
@@ -25,9 +25,9 @@ def worth_keeping(size: int, used: int) -> bool:
 
 
 class DecodedCache:
-    """Those used last, within bounds. Threads may share it.
+    """What was used last, within bounds: decoded pages and baskets, and units made of them.
 
-    owner: the open tree that they are of; `forget` it before it goes.
+    Threads may share it. owner: whose key it is, such as the open tree; `forget` it before it goes.
 
     >>> import numpy as np
     >>> cache, tree = DecodedCache(100), object()
@@ -38,37 +38,44 @@ class DecodedCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes, self._bytes = max_bytes, 0
-        self._kept: OrderedDict[tuple[int, Key], Arrays] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, Hashable], tuple[Any, int]] = OrderedDict()
         self._lock = Lock()
 
     @property
     def cached_bytes(self) -> int:
         return self._bytes
 
-    def get(self, owner: object, key: Key) -> Arrays | None:
+    def bytes_of(self, owner: object) -> int:
+        """Those of one owner."""
         with self._lock:
-            arrays = self._kept.get((id(owner), key))
-            if arrays is not None:
-                self._kept.move_to_end((id(owner), key))
-            return arrays
+            return sum(size for key, (_, size) in self._kept.items() if key[0] == id(owner))
 
-    def keep(self, owner: object, key: Key, arrays: Arrays) -> None:
-        """Keep arrays that nobody writes to; more than there is room for are not kept."""
-        size = _bytes(arrays)
+    def get(self, owner: object, key: Hashable) -> Any:
+        """What was kept, or None."""
         with self._lock:
-            if size > self._max_bytes or (id(owner), key) in self._kept:
+            if (id(owner), key) not in self._kept:
+                return None
+            self._kept.move_to_end((id(owner), key))
+            return self._kept[id(owner), key][0]
+
+    def keep(self, owner: object, key: Hashable, arrays: Arrays) -> None:
+        """Keep arrays that nobody writes to; more than there is room for are not kept."""
+        size = sum(array.nbytes for array in arrays)
+        if size <= self._max_bytes:
+            self.keep_last(owner, key, arrays, size)
+
+    def keep_last(self, owner: object, key: Hashable, value: object, size: int) -> None:
+        """Keep what nobody changes, of any size: the last is there until the next one comes."""
+        with self._lock:
+            if (id(owner), key) in self._kept:
                 return
-            self._kept[id(owner), key] = arrays
+            self._kept[id(owner), key] = (value, size)
             self._bytes += size
-            while self._bytes > self._max_bytes:
-                self._bytes -= _bytes(self._kept.popitem(last=False)[1])
+            while self._bytes > self._max_bytes and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1][1]
 
     def forget(self, owner: object) -> None:
         """Drop all that is of an owner."""
         with self._lock:
             for key in [key for key in self._kept if key[0] == id(owner)]:
-                self._bytes -= _bytes(self._kept.pop(key))
-
-
-def _bytes(arrays: Arrays) -> int:
-    return sum(array.nbytes for array in arrays)
+                self._bytes -= self._kept.pop(key)[1]

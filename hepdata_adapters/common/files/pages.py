@@ -11,7 +11,7 @@ import xxhash
 
 from hepdata_adapters.common.files.baskets import DamagedError
 
-_SIZE = 8  # bytes of an XXH3-64 checksum, little endian, behind what it is of
+CHECKSUM = 8  # bytes of an XXH3-64 checksum, little endian, behind what it is of
 
 
 def check_pages(ntuple: Any) -> Any:
@@ -31,19 +31,16 @@ def check_pages(ntuple: Any) -> Any:
         read_page(destination, cluster, column, number, *rest)
 
     def locator(place: Any, uncompressed: int) -> Any:
-        if place.num_bytes < 0 or place.offset < 0 or place.offset + place.num_bytes > end:
-            raise DamagedError(
-                f"a page at bytes {place.offset} to {place.offset + place.num_bytes} of {end}"
-            )
+        check_place(place.offset, place.num_bytes, end)
         kind = place.__dict__["_fields"].get("has_checksum")
         if kind is None:  # an envelope: its checksum is inside
             chunk, cursor = read_locator(place, uncompressed)
-            _compare(chunk.raw_data[cursor.index - chunk.start :], f"page list at {place.offset}")
+            compare(chunk.raw_data[cursor.index - chunk.start :], f"page list at {place.offset}")
             return chunk, cursor
         size = place.num_bytes
-        chunk = ntuple.file.source.chunk(place.offset, place.offset + size + _SIZE * kind)
+        chunk = ntuple.file.source.chunk(place.offset, place.offset + size + CHECKSUM * kind)
         if kind:
-            _compare(chunk.raw_data, f"page at byte {place.offset}")
+            compare(chunk.raw_data, f"page at byte {place.offset}")
         cursor = uproot.source.cursor.Cursor(place.offset)
         if size >= uncompressed:
             return chunk, cursor
@@ -54,8 +51,14 @@ def check_pages(ntuple: Any) -> Any:
     return ntuple
 
 
-def _compare(data: Any, what: str) -> None:
+def check_place(offset: int, size: int, end: int) -> None:
+    """Raise DamagedError for a page that is not in a file of ``end`` bytes."""
+    if size < 0 or offset < 0 or offset + size > end:
+        raise DamagedError(f"a page at bytes {offset} to {offset + size} of {end}")
+
+
+def compare(data: Any, what: str) -> None:
     """Check bytes that end in their checksum."""
-    body, kept = data[:-_SIZE], data[-_SIZE:]
+    body, kept = data[:-CHECKSUM], data[-CHECKSUM:]
     if xxhash.xxh3_64_intdigest(body) != int.from_bytes(bytes(kept), "little"):
         raise DamagedError(f"{what} does not agree with its checksum")

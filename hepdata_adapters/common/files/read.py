@@ -17,6 +17,7 @@ from hepdata_adapters.common.core.columns import Column, Columns, Jagged
 from hepdata_adapters.common.core.threads import shared_out
 from hepdata_adapters.common.files.basket_reader import BranchRange, read_baskets
 from hepdata_adapters.common.files.baskets import check_branch, check_offsets, find_baskets
+from hepdata_adapters.common.files.compression import Scratch
 from hepdata_adapters.common.files.decoded_cache import DecodedCache
 from hepdata_adapters.common.files.ntuple_pages import read_pages
 from hepdata_adapters.common.files.schema import Branch, is_rntuple
@@ -72,8 +73,9 @@ def _read_ntuple(
     tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache, threads: int
 ) -> list[Column]:
     _ = tree.page_link_list, tree.column_records  # found once, not by each thread
+    scratch = Scratch()
     columns = shared_out(
-        lambda branch: read_pages(tree, branch, start, stop, kept), branches, threads
+        lambda branch: read_pages(tree, branch, start, stop, kept, scratch), branches, threads
     )
     rest = [branch for branch, column in zip(branches, columns, strict=True) if column is None]
     others = iter(_whole_clusters(tree, rest, start, stop) if rest else ())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hepdata_adapters.common.config.dataset_config import Reading
-from hepdata_adapters.common.core.columns import Columns, held_bytes, with_shared_offsets
+from hepdata_adapters.common.core.columns import Columns, with_shared_offsets
 from hepdata_adapters.common.core.errors import FileError, InvalidValueError, ReplacedError
 from hepdata_adapters.common.core.threads import default_threads
 from hepdata_adapters.common.files.checksums import Records
@@ -18,6 +18,7 @@ from hepdata_adapters.common.files.manifest import FileInfo
 from hepdata_adapters.common.files.open import open_root, reading
 from hepdata_adapters.common.files.read import read_columns
 from hepdata_adapters.common.files.schema import Branch, get_tree
+from hepdata_adapters.common.files.unit_cache import RecentUnits, UnitCache, UnitKey, Units
 from hepdata_adapters.common.files.unreadable import of_file, read_each
 
 CACHE_BYTES = 512 * 2**20
@@ -35,8 +36,9 @@ class Opened:
 class Source:
     """Reads columns; belongs to one process (open it after the fork).
 
-    branches: names of the branches to read, the same for all files. threads: that decompress, as
-    many as there are cores by default. A file stays open while it is in use: what is read of it
+    branches: names of the branches to read, the same for all files. max_bytes: of the units used
+    last. threads: that decompress, as many as there are cores by default. kept: holds units beyond
+    these. A file stays open while it is in use: what is read of it
     is of one content, that of the manifest, or ReplacedError is raised, at the latest by `check`,
     which leaving the ``with`` block calls.
     """
@@ -47,14 +49,14 @@ class Source:
         max_open: int = Reading().open_files,
         max_bytes: int = CACHE_BYTES,
         threads: int | None = None,
+        kept: Units | None = None,
     ) -> None:
         self.branches = tuple(dict.fromkeys(branches))
-        self._max_open, self._max_bytes = max_open, max_bytes
-        self._threads = threads or default_threads()
+        self._max_open, self._threads = max_open, threads or default_threads()
         self._open: OrderedDict[tuple[str, str], Opened] = OrderedDict()
-        self._units: OrderedDict[tuple[str, str, int], tuple[Columns, int]] = OrderedDict()
-        self._bytes = 0
-        self._decoded = DecodedCache(max_bytes // 2)
+        self._decoded = DecodedCache(max_bytes)
+        self._recent = RecentUnits(self._decoded)
+        self._units = UnitCache(self._recent, kept)
         self._records = Records()
 
     def __enter__(self) -> Source:
@@ -73,29 +75,25 @@ class Source:
             self._check(opened)
 
     def close(self) -> None:
-        """Close all files and forget all units."""
+        """Close all files and forget all units, but those that are kept for later epochs."""
         for opened in list(self._open.values()):
             self._drop(opened)
-        self._units.clear()
-        self._bytes = 0
+        self._recent.clear()
 
     @property
     def cached_bytes(self) -> int:
         """Bytes of the units kept, and of decoded pages that reach beyond one."""
-        return self._bytes + self._decoded.cached_bytes
+        return self._decoded.cached_bytes
 
     def unit(self, file: FileInfo, number: int) -> Columns:
-        """All columns of one unit of a file, from the cache if it is there."""
-        name = (file.url, file.tree, number)
-        if name in self._units:
-            self._units.move_to_end(name)
-            return self._units[name][0]
-        columns = self.read(file, int(file.units[number]), int(file.units[number + 1]))
-        size = held_bytes(columns)
-        self._units[name] = (columns, size)
-        self._bytes += size
-        while self.cached_bytes > self._max_bytes and len(self._units) > 1:
-            self._bytes -= self._units.popitem(last=False)[1][1]
+        """All columns of one unit of a file, from the cache if they are there."""
+        key = UnitKey(file, number, self.branches)
+        columns = self._units.get(key)
+        if columns is None:
+            columns = self.read(file, *key.entries)
+            if self._units.lasting:  # later runs will believe it: is it still the same file?
+                self._check(self._opened(file))
+            self._units.keep(key, columns)
         return columns
 
     def read(self, file: FileInfo, start: int, stop: int) -> Columns:

@@ -13,6 +13,7 @@ from hepdata_adapters.common.report.collect import Collected
 from hepdata_adapters.common.report.html import Child, Element, element, facts, table
 from hepdata_adapters.common.report.text import percent
 from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.kept_units import kept_line
 
 WEIGHTED = {
     "events": "Every event counts once, whatever its weight, as for the scaling.",
@@ -36,6 +37,8 @@ def overview(dataset: Dataset, found: Collected) -> Iterator[Element]:
         ("Specs", element("code", specs.hash)),
         ("Made by", f"hepdata-adapters {__version__}"),
     ]  # fmt: skip
+    if kept := kept_line(dataset.config.reading):
+        rows.append(("Later epochs", kept))
     if specs.sampled:
         part = specs.sampled
         rows.insert(2, ("Statistics", f"of {part.events:,} training events, in {part.units} of "

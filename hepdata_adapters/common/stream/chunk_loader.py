@@ -20,14 +20,13 @@ from hepdata_adapters.common.core.errors import DataError, InvalidValueError
 from hepdata_adapters.common.core.faults import Fault, error_of
 from hepdata_adapters.common.core.tally import Tally
 from hepdata_adapters.common.events.class_counts import copies_of
-from hepdata_adapters.common.events.selection import deciding_branches
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.events.unit_events import UnitEvents, read_unit
 from hepdata_adapters.common.files.manifest import FileInfo
 from hepdata_adapters.common.files.source import Source
 from hepdata_adapters.common.plan.plan import Chunk, Plan, UnitRange
-from hepdata_adapters.common.specs.compute import file_branches
 from hepdata_adapters.common.stream.dataset import Dataset, label_dtype
+from hepdata_adapters.common.stream.kept_units import columns_read, kept_units
 from hepdata_adapters.common.stream.memory import buffer_of
 from hepdata_adapters.common.transform.advice import advice_for
 from hepdata_adapters.common.transform.output import Line
@@ -69,18 +68,20 @@ class ChunkLoader:
         processes: int,
         reading: Callable[[int, int, int], None],
     ) -> None:
-        self._unit_bytes = dataset.unit_bytes // processes
+        self._processes, self._unit_bytes = processes, dataset.unit_bytes // processes
         self._dataset, self._split, self._threads = dataset, split, threads
         self._reading = reading
         vector = dataset.transform.vector
         self._writer = VectorWriter(vector) if vector else None
         self._sources: dict[tuple[str, ...], Source] = {}
+        self._by_file: dict[tuple[str, str], Source] = {}
 
     def close(self) -> None:
         """Close all files."""
         for source in self._sources.values():
             source.close()
         self._sources.clear()
+        self._by_file.clear()
 
     def check(self) -> None:
         """Raise ReplacedError if a file in use is not what it was."""
@@ -162,13 +163,10 @@ class ChunkLoader:
 
         All readers together keep to the bounds of one.
         """
-        dataset = self._dataset
-        branches = file_branches(dataset.config, dataset.manifest, dataset.layout, file)
-        deciding = deciding_branches(dataset.layout, file.sample)
-        objects = dataset.transform.objects_counted
-        read = [*(branch.name for branch in branches), *deciding, *objects]
-        names = tuple(dict.fromkeys(read))
-        if names not in self._sources:
+        place = file.url, file.tree
+        if place not in self._by_file:
+            dataset = self._dataset
+            names = columns_read(dataset, file)
             own = {
                 (
                     sample.label if isinstance(sample.label, str) else None,
@@ -177,14 +175,16 @@ class ChunkLoader:
                 )
                 for sample in dataset.config.samples
             }
-            kept = dataset.config.reading
-            self._sources[names] = Source(
-                names,
-                max_open=max(1, kept.open_files // len(own)),
-                max_bytes=self._unit_bytes // len(own),
-                threads=self._threads,
-            )
-        return self._sources[names]
+            if names not in self._sources:
+                self._sources[names] = Source(
+                    names,
+                    max_open=max(1, dataset.config.reading.open_files // len(own)),
+                    max_bytes=self._unit_bytes // len(own),
+                    threads=self._threads,
+                    kept=kept_units(dataset, self._processes),
+                )
+            self._by_file[place] = self._sources[names]
+        return self._by_file[place]
 
 
 class _ChunkRows:

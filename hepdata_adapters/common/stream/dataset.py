@@ -22,6 +22,7 @@ from hepdata_adapters.common.events.class_counts import Counts, cached_counts
 from hepdata_adapters.common.events.cross_sections import scaled_to_cross_sections
 from hepdata_adapters.common.events.layout import Layout, resolve
 from hepdata_adapters.common.events.split import SPLITS, SplitName
+from hepdata_adapters.common.files.column_store import check_arrow
 from hepdata_adapters.common.files.derived_columns import scan
 from hepdata_adapters.common.files.manifest import Manifest
 from hepdata_adapters.common.plan.plan import Plan, PlanFile
@@ -67,6 +68,8 @@ class Dataset:
 
         transform: take this one (of a trained model) rather than building it from the specs.
         """
+        if config.reading.cache_folder is not None:
+            check_arrow()  # rather than in the first epoch
         manifest = scan(config)
         layout = resolve(config, manifest)
         kept = Cache(cache or cache_folder())

@@ -17,6 +17,7 @@ from hepdata_adapters.common.core.progress import progress_bar
 from hepdata_adapters.common.events.split import SPLITS, SplitName
 from hepdata_adapters.common.specs.model import Specs
 from hepdata_adapters.common.stream.dataset import Dataset
+from hepdata_adapters.common.stream.kept_units import kept_line
 from hepdata_adapters.common.stream.memory import WORTH_TELLING, buffer_of
 from hepdata_adapters.common.transform.scaling_parameters import notes
 from hepdata_adapters.common.transform.usable_features import filled
@@ -89,6 +90,8 @@ def describe(prepared: Dataset, shown: int = 8) -> list[str]:
     buffer = buffer_of(prepared.transform, prepared.config.sampling, prepared.specs)
     if buffer.nbytes > WORTH_TELLING:
         lines.append(f"  {buffer}")
+    if kept := kept_line(prepared.config.reading):
+        lines.append(f"  {kept}")
     lines += [f"  no events in {file.url}:{file.tree}" for file in prepared.manifest.empty]
     lines += [f"  read {name}: {found}" for name, found in _namesakes(prepared).items()]
     return lines

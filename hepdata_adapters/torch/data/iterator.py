@@ -12,6 +12,7 @@ from hepdata_adapters.common.core.errors import StateError
 from hepdata_adapters.common.stream.epoch import Epoch
 from hepdata_adapters.torch.data.convert import TensorBatch, WholeBatch, to_tensors
 from hepdata_adapters.torch.data.epoch_source import EpochSource
+from hepdata_adapters.torch.data.shared_batch import SharedBatch
 
 
 class BatchIterator(Iterator[TensorBatch]):
@@ -25,15 +26,15 @@ class BatchIterator(Iterator[TensorBatch]):
     def __init__(self, dataset: EpochSource) -> None:
         info = get_worker_info()
         self._worker, self._workers = (info.id, info.num_workers) if info else (0, 1)
-        self._dataset = dataset
+        self._in_worker, self._dataset = info is not None, dataset
         self._begin(dataset.next_epoch(), delivered=0)
 
     def __next__(self) -> TensorBatch:
-        tensors = to_tensors(next(self._batches))
+        batch = next(self._batches)
         self._delivered += 1
         if self._dataset.batch_size is None:
-            return {name: values[0] for name, values in tensors.items()}
-        return WholeBatch(tensors)
+            return {name: values[0] for name, values in to_tensors(batch).items()}
+        return SharedBatch.of(batch) if self._in_worker else WholeBatch(to_tensors(batch))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch began, and what this worker delivered of it since."""

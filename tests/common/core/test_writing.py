@@ -57,7 +57,7 @@ def config(tmp_path: Path, file: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _say_anew() -> None:
-    cache_module._say_once.cache_clear()
+    cache_module.say_once.cache_clear()
 
 
 def fill(disk: Path) -> None:
