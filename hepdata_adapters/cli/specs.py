@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 Processes = Annotated[int, typer.Option("--processes", metavar="N", help="Share the work.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", help="Of this process. One a core by default."),
+]
 Dask = Annotated[
     str | None,
     typer.Option("--dask", metavar="ADDRESS", help="Compute on the cluster of this scheduler."),
@@ -50,6 +54,7 @@ def specs(
     no_user_code: NoUserCode = False,
     overwrite: Overwrite = False,
     processes: Processes = 1,
+    threads: Threads = None,
     dask: Dask = None,
     fraction: Annotated[
         float,
@@ -64,7 +69,9 @@ def specs(
     _check_output(output, overwrite)
     parsed = load_config(config, overrides, user_code=not no_user_code)
     with progress_bar("computing specs") as report:
-        found = compute_specs(parsed, report, processes=processes, dask=dask, fraction=fraction)
+        found = compute_specs(
+            parsed, report, processes=processes, threads=threads, dask=dask, fraction=fraction
+        )
     found.save(output)
     print(f"{output}: {found.summary()}, {len(found.branches)} branches")
     if found.sampled:
@@ -96,6 +103,7 @@ def update(
     no_user_code: NoUserCode = False,
     overwrite: Overwrite = False,
     processes: Processes = 1,
+    threads: Threads = None,
     dask: Dask = None,
 ) -> None:
     """Read only the files that the old specs do not hold."""
@@ -106,7 +114,7 @@ def update(
     from hepdata_adapters.common.specs.update import update_specs
 
     _check_output(output, overwrite)
-    workers = Workers(processes, dask)
+    workers = Workers(processes, dask, threads)
     parsed, before = load_config(config, overrides, user_code=not no_user_code), Specs.load(old)
     with progress_bar("updating specs") as report:
         found = update_specs(parsed, before, report, workers=workers)

@@ -9,6 +9,7 @@ from hepdata_adapters.common.config.dataset_config import DatasetConfig
 from hepdata_adapters.common.core.cache import Cache, cache_folder
 from hepdata_adapters.common.core.errors import ConfigError, DataError, SpecsError
 from hepdata_adapters.common.core.hashing import digest
+from hepdata_adapters.common.core.threads import default_threads
 from hepdata_adapters.common.events.cross_sections import scaled_to_cross_sections
 from hepdata_adapters.common.events.layout import Layout, manifest_branch, resolve
 from hepdata_adapters.common.events.split import SPLITS, strategy
@@ -19,6 +20,7 @@ from hepdata_adapters.common.specs.identity_checks import check_identity
 from hepdata_adapters.common.specs.merge import combined, merged_classes
 from hepdata_adapters.common.specs.model import ClassStatistics, Sampled, Specs
 from hepdata_adapters.common.specs.parallel import Workers, summaries_of
+from hepdata_adapters.common.specs.part_sums import summaries_here
 from hepdata_adapters.common.specs.parts import (
     Part,
     Summary,
@@ -27,10 +29,9 @@ from hepdata_adapters.common.specs.parts import (
     file_branches,
     joined,
     parts_of,
-    summary_of,
 )
 from hepdata_adapters.common.specs.separation import Shapes, merged_shapes
-from hepdata_adapters.common.specs.statistics import empty
+from hepdata_adapters.common.specs.sums import empty
 
 __all__ = [
     "Progress", "binding_of", "cached_specs", "compute_specs", "file_branches",
@@ -46,19 +47,21 @@ def compute_specs(
     progress: Progress | None = None,
     *,
     processes: int = 1,
+    threads: int | None = None,
     dask: str | None = None,
     fraction: float = 1.0,
 ) -> Specs:
     """One pass over all files of a config.
 
-    The result does not depend on who computes it: this process, ``processes`` of this machine,
-    or the cluster of a Dask scheduler with the address ``dask``. fraction: the part of the units
-    (entry ranges) of which the values are read; events are counted in all of them, for which
-    only the branches that decide the split and the selection are read.
+    The result does not depend on who computes it: ``threads`` of this process (None: those of
+    ``config.reading``, else one a core), ``processes`` of this machine, or the cluster of a Dask
+    scheduler with the address ``dask``. fraction: the part of the units (entry ranges) of which
+    the values are read; events are counted in all of them, for which only the branches that
+    decide the split and the selection are read.
     Raises the errors of the manifest and of reading, WorkerError for a process that died, and
     DataError if the training split is empty or holds values too large for float64 moments.
     """
-    workers = Workers(processes, dask)
+    workers = Workers(processes, dask, threads)
     manifest = scan(config)
     layout = resolve(config, manifest)
     return specs_of(config, manifest, layout, progress, workers=workers, fraction=fraction)
@@ -131,7 +134,8 @@ def partial_specs(
     found_in = [Summary(counts=()) for _ in manifest.files]
     shapes: Shapes = {}
     parts = parts_of(config, manifest, layout, fraction)
-    for part, summary in _summarised(parts, workers, progress, manifest.entries):
+    threads = workers.threads or config.reading.threads or default_threads()
+    for part, summary in _summarised(parts, workers, threads, progress, manifest.entries):
         classes = merged_classes(classes, summary.classes, part.file.url)
         shapes = merged_shapes(shapes, summary.shapes)
         small = summary.model_copy(update={"classes": {}, "shapes": {}})
@@ -177,7 +181,11 @@ def partial_specs(
 
 
 def _summarised(
-    parts: Iterator[Part], workers: Workers, progress: Progress | None, entries: int
+    parts: Iterator[Part],
+    workers: Workers,
+    threads: int,
+    progress: Progress | None,
+    entries: int,
 ) -> Iterator[tuple[Part, Summary]]:
     """Each part with its summary, in order; reports the entries done."""
     done = 0
@@ -193,8 +201,7 @@ def _summarised(
             advance(part.entries)
             yield part, summary
     else:
-        for part in parts:
-            yield part, summary_of(part, advance)
+        yield from summaries_here(parts, threads, advance)
 
 
 def binding_of(config: DatasetConfig, manifest: Manifest, layout: Layout) -> Binding:

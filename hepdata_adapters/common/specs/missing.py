@@ -7,40 +7,36 @@ decides no number of the transform, but what has to be settled before a training
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Column, Jagged
+from hepdata_adapters.common.specs.value_kernels import missing_rows, missing_values
 
 
-def missing_events(
-    columns: Mapping[str, Column], names: Iterable[str], rows: NDArray[np.int64]
-) -> dict[str, int]:
-    """Of the events ``rows`` those with a missing value, by branch; branches without are left out.
+def missing_events(column: Column, rows: NDArray[np.int64]) -> int:
+    """Of the events ``rows`` those with a missing value.
 
-    >>> missing_events({"x": np.array([1.0, np.nan, np.inf]), "n": np.arange(3)}, ["x", "n"],
-    ...                np.array([0, 1]))
-    {'x': 1}
+    >>> missing_events(np.array([1.0, np.nan, np.inf]), np.array([0, 1]))
+    1
     """
-    found = {name: _events(columns[name], rows) for name in names}
-    return {name: events for name, events in found.items() if events}
+    content = column.content if isinstance(column, Jagged) else column
+    if content.dtype.kind != "f":
+        return 0
+    width = np.dtype(f"u{content.dtype.itemsize}")
+    bits = np.ascontiguousarray(content).reshape(-1).view(width)
+    exponent = np.array(np.inf, content.dtype).view(width)[()]
+    if not missing_values(bits, exponent):
+        return 0
+    if isinstance(column, Jagged):
+        edges = column.offsets
+    else:
+        edges = np.arange(len(column) + 1) * (len(bits) // len(column))
+    return missing_rows(bits, exponent, edges[:-1], edges[1:], rows)
 
 
 def summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     """The counts of both."""
     return dict(Counter(one) + Counter(other))
-
-
-def _events(column: Column, rows: NDArray[np.int64]) -> int:
-    content = column.content if isinstance(column, Jagged) else column
-    if content.dtype.kind != "f":
-        return 0
-    bad = ~np.isfinite(content)
-    if not bad.any():
-        return 0
-    if isinstance(column, Jagged):
-        events = np.repeat(np.arange(len(column)), column.lengths)
-        return int(np.isin(np.unique(events[bad]), rows).sum())
-    return int(bad.reshape(len(content), -1)[rows].any(axis=1).sum())

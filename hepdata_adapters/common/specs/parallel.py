@@ -1,4 +1,4 @@
-"""The parts of the specs pass on this process, on several, or on a Dask cluster.
+"""Who computes the parts of the specs pass: threads of this process, others, or a Dask cluster.
 
 Only parts go out and only JSON comes back; results are taken in the order of the parts.
 """
@@ -24,10 +24,12 @@ from hepdata_adapters.common.core.errors import (
 )
 from hepdata_adapters.common.core.machine import check_processes
 from hepdata_adapters.common.core.parent_process import end_with_parent
-from hepdata_adapters.common.specs.parts import Part, Summary, summary_of
+from hepdata_adapters.common.specs.part_sums import summary_of
+from hepdata_adapters.common.specs.parts import Part, Summary
 
 PARTS_AHEAD = 4  # of each worker: sent out, or done and waiting for an earlier one
 SECONDS_TO_CONNECT = 30
+MOST_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class Workers:
     """Who computes: this process (the default), ``processes`` of this machine, or a cluster.
 
     dask: address of a Dask scheduler, such as ``tcp://host:8786``. Its workers need this package
-    and must reach the files under the same names.
+    and must reach the files under the same names. threads: of this process, where it computes;
+    None for those of ``config.reading``, else one a core. Other processes have one each.
     """
 
     processes: int = 1
     dask: str | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.processes < 1:
@@ -47,6 +51,10 @@ class Workers:
         check_processes("processes", self.processes)
         if self.dask is not None and self.processes > 1:
             raise ConfigError("processes and dask exclude each other")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise ConfigError(f"threads is from 1 to {MOST_THREADS}, not {self.threads}")
+        if self.threads is not None and self.remote:
+            raise ConfigError("threads are those of one process: leave out processes and dask")
 
     @property
     def remote(self) -> bool:

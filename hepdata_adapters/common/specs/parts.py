@@ -1,13 +1,13 @@
 """Parts of the specs pass: runs of units of one file, each summarised on its own.
 
-The parts are the same however many processes share them, and they are merged in their order:
-that is why the result does not depend on who computed what, or when.
+The parts are the same however many processes and threads share them, and they are merged in their
+order: that is why the result does not depend on who computed what, or when.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -16,25 +16,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from hepdata_adapters.common.config.dataset_config import DatasetConfig
-from hepdata_adapters.common.core.columns import Columns, take
-from hepdata_adapters.common.core.errors import DataError
 from hepdata_adapters.common.core.hashing import key
 from hepdata_adapters.common.events.identity import identity_branches
 from hepdata_adapters.common.events.layout import Layout, manifest_branch
-from hepdata_adapters.common.events.selection import DROPPED, deciding_branches, refused_events
-from hepdata_adapters.common.events.split import SPLITS, strategy
+from hepdata_adapters.common.events.selection import deciding_branches
+from hepdata_adapters.common.events.split import strategy
 from hepdata_adapters.common.events.targets import target_branches
-from hepdata_adapters.common.events.unit_events import Unit, UnitEvents, read_unit
 from hepdata_adapters.common.files.manifest import FileInfo, Manifest
 from hepdata_adapters.common.files.schema import Branch
-from hepdata_adapters.common.files.source import Source
-from hepdata_adapters.common.specs.census import Census, added, census_of, class_names
-from hepdata_adapters.common.specs.identities import Identities, identities_of, sample_limit
-from hepdata_adapters.common.specs.merge import ALL, merged_classes
-from hepdata_adapters.common.specs.missing import missing_events, summed
+from hepdata_adapters.common.specs.census import Census, added
+from hepdata_adapters.common.specs.identities import Identities, sample_limit
+from hepdata_adapters.common.specs.merge import merged_classes
+from hepdata_adapters.common.specs.missing import summed
 from hepdata_adapters.common.specs.model import ClassStatistics
-from hepdata_adapters.common.specs.separation import Drawn, Shapes, merged_shapes
-from hepdata_adapters.common.specs.statistics import summarize
+from hepdata_adapters.common.specs.separation import Shapes, merged_shapes
 
 PART_ENTRIES = 2**18
 
@@ -62,6 +57,18 @@ class Part:
     @property
     def entries(self) -> int:
         return int(self.file.units[self.stop] - self.file.units[self.first])
+
+    @property
+    def counting(self) -> tuple[str, ...]:
+        """The branches that are read of all units."""
+        sample = self.config.samples[self.file.sample]
+        deciding = deciding_branches(self.layout, self.file.sample)
+        return (*deciding, *self.identity, *target_branches(sample))
+
+    @property
+    def summarised(self) -> tuple[str, ...]:
+        """The branches that are read of chosen units."""
+        return (*(branch.name for branch in self.branches), *self.counting)
 
 
 class Summary(BaseModel):
@@ -146,24 +153,6 @@ def file_branches(
     ]
 
 
-def summaries(part: Part, drawn: Drawn | None = None) -> Iterator[Summary]:
-    """The summary of each unit of a part, in order. drawn: gets values of each class."""
-    sample = part.config.samples[part.file.sample]
-    deciding = deciding_branches(part.layout, part.file.sample)
-    few_names = [*deciding, *part.identity, *target_branches(sample)]
-    names = [*(branch.name for branch in part.branches), *few_names]
-    with Source(names) as full, Source(few_names) as few:
-        for number, chosen in zip(range(part.first, part.stop), part.chosen.tolist(), strict=True):
-            source = full if chosen else few
-            # a file of which nothing is needed is not opened
-            yield _summary(
-                part,
-                read_unit(source if source.branches else None, part.file, number),
-                chosen,
-                drawn,
-            )
-
-
 def joined(one: Summary, other: Summary, file: str | None = None) -> Summary:
     """The summary of two stretches of units that follow each other, the second of ``file``."""
     return Summary(
@@ -177,86 +166,3 @@ def joined(one: Summary, other: Summary, file: str | None = None) -> Summary:
         identities=one.identities.joined(other.identities),
         shapes=merged_shapes(one.shapes, other.shapes),
     )
-
-
-def summary_of(part: Part, progress: Callable[[int], None] | None = None) -> Summary:
-    """The summary of a whole part. progress: called with the entries of each unit done.
-
-    Raises the errors of reading, and DataError for values too large to be summarised.
-    """
-    whole = Summary(counts=())
-    drawn = Drawn(part.layout.columns, int(part.chosen.sum()))
-    unit = part.first
-    try:
-        for unit, summary in enumerate(summaries(part, drawn), part.first):
-            whole = joined(whole, summary, part.file.url)
-            if progress:
-                progress(int(part.file.units[unit + 1] - part.file.units[unit]))
-    except MemoryError as error:
-        first, stop = part.file.units[[unit, min(unit + 2, part.stop)]].tolist()
-        raise DataError(
-            "the memory ran out while these entries were summarised: exclude the longest branches, "
-            "use fewer processes, or leave such events out with a selection",
-            file=part.file.url, tree=part.file.tree, entries=(first, stop),
-        ) from error  # fmt: skip
-    return whole.model_copy(update={"shapes": drawn.shapes()})
-
-
-def _summary(part: Part, unit: Unit, chosen: bool, drawn: Drawn | None) -> Summary:
-    layout, columns = part.layout, unit.columns
-    events = UnitEvents(unit, part.config, layout)
-    codes, sample = events.codes, events.sample
-    left_out = [DROPPED - number for number in range(len(layout.drops))]
-    selected, trained = events.of(None), events.of("train")
-    names = class_names(sample, layout.task, columns, selected.rows)
-    counted = Summary(
-        counts=(tuple(int((codes == code).sum()) for code in [*range(len(SPLITS)), *left_out]),),
-        refused=tuple(refused_events(layout, codes, columns)),
-        census=census_of(names, sample, columns, selected.rows, codes[selected.rows]),
-        identities=identities_of(
-            part.identity, columns, selected.rows, codes, part.limit,
-            layout.columns if chosen else (),
-        ) if part.identity else Identities(),
-    )  # fmt: skip
-    if not chosen:
-        return counted
-    if drawn is not None and layout.task in ("binary", "multiclass"):
-        of_train = names[codes[selected.rows] == SPLITS.index("train")]
-        for name in np.unique(of_train).tolist():
-            drawn.add(name, columns, trained.rows[of_train == name])
-    return counted.model_copy(
-        update={
-            "classes": _classes(part, trained),
-            "missing": missing_events(columns, layout.columns, selected.rows),
-        }
-    )
-
-
-def _classes(part: Part, events: UnitEvents) -> dict[str, ClassStatistics]:
-    """The statistics of training events."""
-    config, columns, rows = part.config, events.unit.columns, events.rows
-    if config.statistics == "weights":
-        return {ALL: _class(part, columns, rows, np.abs(events.weights))}
-    if config.statistics == "classes" and part.layout.task:
-        return {
-            str(label): _class(part, columns, rows[events.labels == label])
-            for label in np.unique(events.labels).tolist()
-        }
-    return {ALL: _class(part, columns, rows)}
-
-
-def _class(
-    part: Part,
-    columns: Columns,
-    rows: NDArray[np.int64],
-    weights: NDArray[np.float64] | None = None,
-) -> ClassStatistics:
-    branches = {}
-    for branch in part.branches:
-        try:
-            branches[branch.name] = summarize(branch, take(columns[branch.name], rows), weights)
-        except OverflowError as error:
-            raise DataError(
-                str(error), file=part.file.url, tree=part.file.tree, branch=branch.name
-            ) from None
-    return ClassStatistics(events=len(rows), branches=branches)

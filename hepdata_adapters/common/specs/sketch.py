@@ -9,66 +9,60 @@ import numpy as np
 from fastdigest import TDigest
 from numpy.typing import NDArray
 
-SKETCH_SIZE = 200  # centroids; measured on merged normal samples: rank error below 0.1 %
+from hepdata_adapters.common.specs.sketch_kernels import MIDDLE, TAIL, fewer
+
+SKETCH_SIZE = 200  # centroids; measured on smooth distributions in 40 units: ranks to 0.03 %
 QUANTILES = (0.01, 0.05, 0.16, 0.25, 0.5, 0.75, 0.84, 0.95, 0.99)
 
 Sketch = tuple[tuple[float, float], ...]
 
 
-def sketch_of(
-    values: NDArray[np.float64],
-    weights: NDArray[np.float64] | None = None,
-    tail: int = 50,
-    middle: int = 300,
-) -> Sketch:
-    """Fine centroids of finite values ``(n,)``, for `compressed`; numpy does most of the work.
+def weighted_blocks(
+    values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means and weights of blocks of sorted finite values ``(n,)``, finer than what they become.
 
-    Single values in the tails and means of equally many (or equally heavy) values between them
-    are finer than the centroids they become; from 10,000 values on this is 2 to 6 times as fast
-    as handing over every value. weights: ``(n,)``, at least 0; values of weight 0 are left out.
+    Blocks are equally heavy, and of one value in the tails. weights: ``(n,)``, at least 0; values
+    of weight 0 are left out.
     """
-    if weights is None:
-        ordered = np.sort(values)
-        last = max(len(values) - tail, tail)
-        inner = np.linspace(tail, last, middle + 1).astype(np.int64)
-    else:
-        values, weights = values[weights > 0], weights[weights > 0]
-        order = np.argsort(values, kind="stable")
-        ordered, weights = values[order], weights[order]
-        last = max(len(values) - tail, tail)
-        below = np.concatenate(([0.0], np.cumsum(weights)))
-        ends = below[min(tail, len(values))], below[min(last, len(values))]
-        inner = np.clip(np.searchsorted(below, np.linspace(*ends, middle + 1)), tail, last)
-    outer = np.arange(last, len(values))
-    edges = np.unique(np.concatenate((np.arange(min(tail, len(values))), inner, outer)))
-    edges = edges[edges < len(values)]
+    values, weights = values[weights > 0], weights[weights > 0]
+    size = len(values)
+    tail = min(TAIL, size)
+    last = max(size - TAIL, tail)
+    below = np.concatenate(([0.0], np.cumsum(weights)))
+    steps = np.linspace(below[tail], below[last], MIDDLE + 1)
+    inner = np.clip(np.searchsorted(below, steps), tail, last)
+    edges = np.unique(np.concatenate((np.arange(tail), inner, np.arange(last, size))))
+    edges = edges[edges < size]
     if not len(edges):
-        return ()
-    if weights is None:
-        counts = np.diff(np.append(edges, len(values)))
-        means = np.add.reduceat(ordered, edges) / counts
-    else:
-        counts = np.add.reduceat(weights, edges)
-        means = np.add.reduceat(ordered * weights, edges) / counts
-    return tuple(zip(means.tolist(), counts.tolist(), strict=True))
+        return values, weights
+    heavy = np.add.reduceat(weights, edges)
+    means = np.add.reduceat(values * weights, edges) / heavy
+    # the mean of equal values is that value, whatever the rounding
+    return np.clip(means, values[edges], values[np.append(edges[1:], size) - 1]), heavy
 
 
-def compressed(sketch: Sketch, weighted: bool = False) -> tuple[Sketch, dict[str, float]]:
-    """A sketch of at most `SKETCH_SIZE` centroids, and the quantiles that people look at.
+def compressed(sketch: Sketch) -> Sketch:
+    """A sketch of at most `SKETCH_SIZE` centroids, from those of one or several sketches.
 
     Not `TDigest.merge`: it orders equal means by chance, so the same data gave other bytes.
-    weighted: the second numbers are weights; they need not be at least 1.
 
-    >>> compressed(((1.0, 1.0), (3.0, 1.0)))[0]
+    >>> compressed(((3.0, 1.0), (1.0, 1.0)))
     ((1.0, 1.0), (3.0, 1.0))
     """
     if not sketch:
-        return (), {}
-    scale = _scale(sketch) if weighted else 1.0
-    digest = _digest(sketch, scale)
-    table = {f"{q:g}": _quantile(digest, q) for q in QUANTILES}
-    centroids = digest.to_dict()["centroids"]
-    return tuple((entry["m"], entry["c"] / scale) for entry in centroids), table
+        return ()
+    means, weights = np.array(sorted(sketch)).T.copy()
+    used = fewer(means, weights, len(means), SKETCH_SIZE, means, weights)
+    return tuple(zip(means[:used].tolist(), weights[:used].tolist(), strict=True))
+
+
+def quantile_table(sketch: Sketch, weighted: bool = False) -> dict[str, float]:
+    """The quantiles that people look at; none without values."""
+    if not sketch:
+        return {}
+    digest = _digest(sketch, _scale(sketch) if weighted else 1.0)
+    return {f"{q:g}": _quantile(digest, q) for q in QUANTILES}
 
 
 def quantile_of(sketch: Sketch, q: float, weighted: bool = False) -> float:

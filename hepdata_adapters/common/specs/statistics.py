@@ -9,16 +9,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from hepdata_adapters.common.core.columns import Column, Jagged
-from hepdata_adapters.common.files.schema import Branch
-from hepdata_adapters.common.specs.sketch import compressed, quantile_of, sketch_of
+from hepdata_adapters.common.specs.sketch import compressed, quantile_of, quantile_table
 from hepdata_adapters.common.specs.sparse import Sparse
+
+
+class Moments(NamedTuple):
+    """Number or weight of values, their mean, and the sum of squared deviations from it.
+
+    >>> Moments(2.0, 1.0, 0.0).joined(Moments(2.0, 3.0, 0.0))
+    Moments(weight=4.0, mean=2.0, m2=4.0)
+    """
+
+    weight: float = 0.0
+    mean: float = 0.0
+    m2: float = 0.0
+
+    @classmethod
+    def of_weighted(cls, values: NDArray[np.float64], weights: NDArray[np.float64]) -> Moments:
+        """Those of values ``(n,)`` with weights of at least 0; none where nothing weighs."""
+        if not weights.any():
+            return cls()
+        with np.errstate(over="ignore", invalid="ignore"):  # see `check_moments`
+            mean = float(np.average(values, weights=weights))
+            return cls(
+                float(weights.sum()), mean, float((weights * np.square(values - mean)).sum())
+            )
+
+    def joined(self, other: Moments) -> Moments:
+        """Those of both sets of values together; infinite or NaN where they do not fit."""
+        if not self.weight or not other.weight:
+            return self if self.weight else other
+        total = self.weight + other.weight
+        shift = other.mean - self.mean
+        return Moments(
+            total,
+            self.mean + shift * other.weight / total,
+            self.m2 + other.m2 + shift * shift * self.weight * other.weight / total,
+        )
 
 
 class Lengths(BaseModel):
@@ -67,9 +100,8 @@ class BranchStatistics(Sparse):
     people, the sketch has the rest. sum_of_weights, sum_of_squares: of the finite values, where
     they are weighted; counts, minimum, maximum and lengths never are.
 
-    >>> stats = summarize(Branch("x", "flat", "float64"), np.array([1.0, 3.0, np.nan]))
-    >>> stats.count, stats.nan, stats.minimum, stats.maximum, stats.mean, stats.std
-    (2, 1, 1.0, 3.0, 2.0, 1.0)
+    >>> BranchStatistics(dtype="float64", kind="flat", count=4, mean=2.0, m2=16.0).std
+    2.0
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -101,6 +133,11 @@ class BranchStatistics(Sparse):
     def weight(self) -> float:
         """The sum of the weights of the finite values: their number, if they are unweighted."""
         return float(self.count) if self.sum_of_weights is None else self.sum_of_weights
+
+    @property
+    def moments(self) -> Moments:
+        """Their number or weight, mean and sum of squared deviations."""
+        return Moments(self.weight, self.mean, self.m2)
 
     @property
     def std(self) -> float:
@@ -172,16 +209,9 @@ class BranchStatistics(Sparse):
             raise ValueError(f"cannot merge {self.dtype} {self.kind} with {other.dtype}")
         if self.weighted != other.weighted:
             raise ValueError("cannot merge weighted with unweighted statistics")
-        # whole numbers where they count values: the unweighted moments keep their last bit
-        ours, theirs = (self.count, other.count) if not self.weighted else (
-            self.weight, other.weight)  # fmt: skip
-        total = ours + theirs
-        shift = other.mean - self.mean
-        mean = self.mean + shift * theirs / total if total else 0.0
-        between = shift * shift * ours * theirs / total if total else 0.0
-        m2 = self.m2 + other.m2 + between
-        _check_moments(mean, m2, (self.maximum, other.maximum), (self.minimum, other.minimum))
-        sketch, table = compressed(tuple(sorted(self.sketch + other.sketch)), self.weighted)
+        moments = self.moments.joined(other.moments)
+        check_moments(moments, (self.maximum, other.maximum), (self.minimum, other.minimum))
+        sketch = compressed(self.sketch + other.sketch)
         lengths = None
         if self.lengths and other.lengths:
             lengths = self.lengths.merge(other.lengths)
@@ -195,9 +225,9 @@ class BranchStatistics(Sparse):
             negative_infinity=self.negative_infinity + other.negative_infinity,
             minimum=min((v for v in (self.minimum, other.minimum) if v is not None), default=None),
             maximum=max((v for v in (self.maximum, other.maximum) if v is not None), default=None),
-            mean=mean,
-            m2=m2,
-            quantiles=table,
+            mean=moments.mean,
+            m2=moments.m2,
+            quantiles=quantile_table(sketch, self.weighted),
             sketch=sketch,
             lengths=lengths,
             sum_of_weights=_sum(self.sum_of_weights, other.sum_of_weights),
@@ -205,87 +235,11 @@ class BranchStatistics(Sparse):
         )
 
 
-def empty(branch: Branch, weighted: bool = False) -> BranchStatistics:
-    """The statistics of no events."""
-    column: Column = np.zeros(0, branch.dtype)
-    if branch.kind == "jagged":
-        column = Jagged(np.zeros(0, branch.dtype), np.zeros(1, np.int64))
-    return summarize(branch, column, np.zeros(0) if weighted else None)
-
-
-def summarize(
-    branch: Branch, column: Column, weights: NDArray[np.float64] | None = None
-) -> BranchStatistics:
-    """Statistics of one column; NaN and infinities are counted and left out of the rest.
-
-    weights: of the events, ``(n,)``, finite and at least 0; all values of an event have it.
-    Raises OverflowError where the values are too large for moments in float64.
-    """
-    content = column.content if isinstance(column, Jagged) else column.reshape(-1)
-    if weights is not None:
-        repeats = column.lengths if isinstance(column, Jagged) else branch.size
-        weights = np.repeat(weights, repeats)
-    nan = positive = negative = 0
-    values = content
-    if content.dtype.kind == "f":
-        finite = np.isfinite(content)
-        if not finite.all():
-            nan = int(np.isnan(content).sum())
-            positive = int(np.isposinf(content).sum())
-            negative = int(np.isneginf(content).sum())
-            values = content[finite]
-            weights = weights[finite] if weights is not None else None
-    numbers = values.astype(np.float64)
-    mean, m2 = _moments(numbers, weights)
-    sketch, table = compressed(sketch_of(numbers, weights), weights is not None)
-    lengths = None
-    if isinstance(column, Jagged):
-        found, events = np.unique(column.lengths, return_counts=True)
-        lengths = Lengths(counts=dict(zip(found.tolist(), events.tolist(), strict=True)))
-    kind: Literal["flat", "array", "jagged"] = (
-        "jagged" if branch.kind == "jagged" else "array" if branch.kind == "array" else "flat"
-    )
-    return BranchStatistics(
-        dtype=branch.dtype,
-        kind=kind,
-        size=branch.size,
-        count=len(values),
-        nan=nan,
-        positive_infinity=positive,
-        negative_infinity=negative,
-        minimum=_plain(values.min()) if len(values) else None,
-        maximum=_plain(values.max()) if len(values) else None,
-        mean=mean,
-        m2=m2,
-        quantiles=table,
-        sketch=sketch,
-        lengths=lengths,
-        sum_of_weights=None if weights is None else float(weights.sum()),
-        sum_of_squares=None if weights is None else float(np.square(weights).sum()),
-    )
-
-
-def _moments(
-    values: NDArray[np.float64], weights: NDArray[np.float64] | None
-) -> tuple[float, float]:
-    """Mean, and sum of squared deviations from it; both 0 where nothing weighs anything."""
-    if not len(values) or (weights is not None and not weights.any()):
-        return 0.0, 0.0
-    with np.errstate(over="ignore", invalid="ignore"):  # checked below
-        if weights is None:
-            mean = float(values.mean())
-            m2 = float(np.square(values - mean).sum())
-        else:
-            mean = float(np.average(values, weights=weights))
-            m2 = float((weights * np.square(values - mean)).sum())
-    _check_moments(mean, m2, (values.max(),), (values.min(),))
-    return mean, m2
-
-
-def _check_moments(
-    mean: float, m2: float, highest: Sequence[float | None], lowest: Sequence[float | None]
+def check_moments(
+    moments: Moments, highest: Sequence[float | None], lowest: Sequence[float | None]
 ) -> None:
-    if not (math.isfinite(mean) and math.isfinite(m2)):
+    """Raise OverflowError where moments do not fit, naming the largest of these values."""
+    if not (math.isfinite(moments.mean) and math.isfinite(moments.m2)):
         top = max(abs(value) for value in (*highest, *lowest) if value is not None)
         raise OverflowError(
             f"values up to {top:g} are too large: the sum of their squares does not fit into "
@@ -295,8 +249,3 @@ def _check_moments(
 
 def _sum(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one + other
-
-
-def _plain(value: np.generic) -> int | float:
-    number = value.item()
-    return int(number) if isinstance(number, bool) else number

@@ -26,7 +26,7 @@ from hepdata_adapters.common.report.html import element
 from hepdata_adapters.common.report.html import text as html_text
 from hepdata_adapters.common.report.reading import BLOCK, shares, training_blocks
 from hepdata_adapters.common.report.sections import correlation_section
-from hepdata_adapters.common.specs.statistics import summarize
+from hepdata_adapters.common.specs.sums import summarize
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream.epoch import EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream

@@ -26,7 +26,8 @@ from hepdata_adapters.common.specs.diff import (
     ks_p_value,
     sketch_distance,
 )
-from hepdata_adapters.common.specs.statistics import BranchStatistics, summarize
+from hepdata_adapters.common.specs.statistics import BranchStatistics
+from hepdata_adapters.common.specs.sums import summarize
 from tests.helpers import specs_files
 from tests.helpers.specs_files import FEATURES, FLAT, config_of, small_units
 

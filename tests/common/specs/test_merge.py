@@ -12,7 +12,7 @@ from hepdata_adapters import compute_specs
 from hepdata_adapters.common.core.errors import DataError, SpecsError
 from hepdata_adapters.common.specs.merge import merge_specs
 from hepdata_adapters.common.specs.model import ClassStatistics
-from hepdata_adapters.common.specs.statistics import summarize
+from hepdata_adapters.common.specs.sums import summarize
 from hepdata_adapters.common.specs.update import update_specs
 from hepdata_adapters.common.stream.dataset import Dataset
 from tests.helpers import specs_files
@@ -90,9 +90,11 @@ def test_specs_that_share_a_file_do_not_merge(seven):
 
 
 def test_moments_that_do_not_fit_are_an_error_naming_the_branch():
-    for values in ([1e300, -1e300], [1.7e308] * 3, [0.0, 1e200]):
+    for values in ([1e300, -1e300], [1.7e308, -1.7e308, 0.0], [0.0, 1e200]):
         with pytest.raises(OverflowError, match="does not fit"):
             summarize(FLAT, np.array(values))
+    same = summarize(FLAT, np.full(3, 1.7e308))  # whose sum would not fit
+    assert (same.mean, same.m2) == (1.7e308, 0.0)
     one, other = summarize(FLAT, np.zeros(5)), summarize(FLAT, np.full(5, 1e300))
     with pytest.raises(OverflowError, match="1e\\+300"):
         one.merge(other)

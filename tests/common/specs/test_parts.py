@@ -19,7 +19,8 @@ from hepdata_adapters.common.specs import parallel
 from hepdata_adapters.common.specs.compute import specs_of
 from hepdata_adapters.common.specs.merge import merge_specs
 from hepdata_adapters.common.specs.parallel import Workers, answer
-from hepdata_adapters.common.specs.parts import joined, parts_of, summary_of
+from hepdata_adapters.common.specs.part_sums import summary_of
+from hepdata_adapters.common.specs.parts import joined, parts_of
 from tests.helpers import specs_files
 from tests.helpers.samples import write_events
 from tests.helpers.specs_files import FEATURES, SIZES, config_of, small_units
@@ -38,6 +39,35 @@ def test_two_processes_give_the_same_bytes(seven, tmp_path):
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
     assert reports[-1] == (sum(SIZES), sum(SIZES))
     assert reports == sorted(reports)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"statistics": "weights"}, {"statistics": "classes"},
+        {"split": {"identity": ["run_number"]}},
+    ],
+)  # fmt: skip
+def test_threads_and_processes_give_the_same_bytes(seven, tmp_path, monkeypatch, options):
+    small_units(monkeypatch, 100)
+    samples = tuple(
+        Sample(files=str(path), label=number % 2, weight={"branch": "MET"})
+        for number, path in enumerate(seven)
+    )
+    config = DatasetConfig(samples=samples, features=FEATURES, **options)
+    found = {}
+    for name, workers in {
+        "1 thread": {"threads": 1}, "2 threads": {"threads": 2}, "5 threads": {"threads": 5},
+        "as many as there are cores": {}, "2 processes": {"processes": 2},
+    }.items():  # fmt: skip
+        reports: list[tuple[int, int]] = []
+        specs = compute_specs(config, lambda *done, to=reports: to.append(done), **workers)
+        specs.save(tmp_path / "specs.json")
+        found[name] = (tmp_path / "specs.json").read_bytes()
+        assert reports[-1] == (sum(SIZES), sum(SIZES))
+        assert reports == sorted(set(reports))
+        (tmp_path / "specs.json").unlink()
+    assert len(set(found.values())) == 1
 
 
 class LastFirst(Executor):
@@ -112,9 +142,15 @@ def test_a_dead_worker_is_a_clear_error(seven, monkeypatch):
         compute_specs(config_of(*seven), processes=2)
 
 
-@pytest.mark.parametrize("workers", [{"processes": 0}, {"processes": 2, "dask": "tcp://a:1"}])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        {"processes": 0}, {"processes": 2, "dask": "tcp://a:1"}, {"threads": 0}, {"threads": 257},
+        {"processes": 2, "threads": 2},
+    ],
+)  # fmt: skip
 def test_impossible_workers_are_refused(workers):
-    with pytest.raises(ConfigError, match="processes"):
+    with pytest.raises(ConfigError, match=r"processes|threads"):
         Workers(**workers)
 
 

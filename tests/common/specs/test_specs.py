@@ -18,7 +18,7 @@ from hepdata_adapters.common.core.errors import DataError, SpecsError
 from hepdata_adapters.common.files.schema import Branch
 from hepdata_adapters.common.specs.compute import specs_of
 from hepdata_adapters.common.specs.model import Binding
-from hepdata_adapters.common.specs.statistics import summarize
+from hepdata_adapters.common.specs.sums import summarize
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.torch import RootIterableDataset
 from tests.helpers.samples import write_events

@@ -15,7 +15,7 @@ from hepdata_adapters.common.core.errors import ConfigError, SpecsError
 from hepdata_adapters.common.events.layout import resolve
 from hepdata_adapters.common.files.derived_columns import scan
 from hepdata_adapters.common.specs.merge import balanced, merge_specs
-from hepdata_adapters.common.specs.statistics import summarize
+from hepdata_adapters.common.specs.sums import summarize
 from hepdata_adapters.common.specs.update import update_specs
 from hepdata_adapters.common.stream.dataset import Dataset
 from tests.helpers import specs_files

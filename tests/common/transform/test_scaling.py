@@ -17,7 +17,7 @@ from hepdata_adapters.common.config.feature_config import ConstantScaling, Funct
 from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError
 from hepdata_adapters.common.events.layout import ResolvedFeature
 from hepdata_adapters.common.files.schema import Branch
-from hepdata_adapters.common.specs.statistics import summarize
+from hepdata_adapters.common.specs.sums import summarize
 from hepdata_adapters.common.transform.scaling_parameters import feature_transform, notes
 from hepdata_adapters.common.transform.scalings import Quantile, Registered
 from hepdata_adapters.common.transform.scalings.registered import scaling_function
