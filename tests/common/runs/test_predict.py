@@ -90,11 +90,10 @@ def test_events_outside_the_selection_have_no_score_and_are_never_looked_at(file
     # the split is that of the training
     truth = np.full(400, "none", dtype="<U10")
     for split in SPLITS:
-        with EventStream(Dataset.prepare(run.config), None) as stream:
-            stream.split = split
+        with EventStream(Dataset.prepare(run.config), split) as stream:
             for number, file in enumerate(stream.dataset.manifest.files):
                 first = [str(path) for path in paths].index(file.url) * 200
-                truth[first + stream._events(number, 0).rows] = split
+                truth[first + stream._chunks._events(number, 0).rows] = split
                 assert number < 2
     assert rows["split"].tolist() == truth.tolist()
     counts = {split: int((truth == split).sum()) for split in SPLITS}

@@ -341,9 +341,9 @@ def test_validate_counts_each_class_in_each_split_with_its_weights(tmp_path, cap
     rows = {(row[1], row[2]): (int(row[3]), float(row[4])) for row in lines
             if len(row) == 5 and row[0] == "all"}  # fmt: skip
     codes = {}
-    with EventStream(Dataset.prepare(DatasetConfig.model_validate(document)), None) as stream:
-        for split in ("train", "validation", "test"):
-            stream.split = split
+    dataset = Dataset.prepare(DatasetConfig.model_validate(document))
+    for split in ("train", "validation", "test"):
+        with EventStream(dataset, split) as stream:
             for batch in EpochOptions(64, shuffle=False, seed=0).epoch().batches(stream, None):
                 for label, value in zip(batch["label"], batch["weight"], strict=True):
                     label = str(int(label))  # float32 for two classes
