@@ -115,8 +115,10 @@ def test_the_stream_finds_each_label_and_weight_once(path, sampling, monkeypatch
     dataset = Dataset.prepare(config_of(path, sampling=sampling))
     with EventStream(dataset, "train") as stream:
         parts: list[Any] = []
-        load = stream._part
-        monkeypatch.setattr(stream, "_part", lambda part: parts.append(part) or load(part))
+        chunks, write = stream._chunks, stream._chunks._write
+        monkeypatch.setattr(
+            chunks, "_write", lambda part, to: parts.append(part) or write(part, to)
+        )
         calls = counting(monkeypatch)
         list(EpochOptions(64, shuffle=True, seed=0).epoch().batches(stream, None))
     assert parts
