@@ -304,6 +304,7 @@ from tests.common.files.test_unit_folder import BRANCHES, scanned, small_units, 
 import pytest
 small_units(pytest.MonkeyPatch(), 100)
 file = scanned(sys.argv[1])
+units_of(file, UnitFolder(Path(sys.argv[2])))  # with all that is slow the first time
 print("ready", flush=True)
 while True:
     units_of(file, UnitFolder(Path(sys.argv[2])))
