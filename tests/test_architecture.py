@@ -283,5 +283,7 @@ def test_the_tests_mirror_the_package():
         for path in MODULES.values()
         if path.is_relative_to(base / OURS[BASES.index(base)])
     }
-    tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    tests = {
+        path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")
+    }
     assert tests <= package | {Path(), Path("docs"), Path("examples")}
