@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.core.compiled import compiled
+from hepdata_adapters.common.core.compiled import Unsigned, compiled
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -127,24 +127,25 @@ def copy_lists(
             return UNUSUAL
         if not first <= entry < last:
             continue
-        place, count = start + np.int64(ends[entry]) + header, size // width
-        if width == 4:  # written out: a loop over the bytes takes twice as long
+        place = Unsigned(start + np.int64(ends[entry]) + header)
+        count, before = Unsigned(size // width), Unsigned(done)
+        if width == 4:  # written out: a loop over the bytes takes ten times as long
             for number in range(count):
-                at = place + 4 * number
-                content[done + number] = (
-                    (np.uint32(data[at]) << 24)
-                    | (np.uint32(data[at + 1]) << 16)
-                    | (np.uint32(data[at + 2]) << 8)
-                    | np.uint32(data[at + 3])
+                at = place + (Unsigned(number) << Unsigned(2))
+                content[before + Unsigned(number)] = (
+                    (np.uint32(data[at]) << np.uint32(24))
+                    | (np.uint32(data[at + Unsigned(1)]) << np.uint32(16))
+                    | (np.uint32(data[at + Unsigned(2)]) << np.uint32(8))
+                    | np.uint32(data[at + Unsigned(3)])
                 )
         else:
             for number in range(count):
                 value = np.uint64(0)
+                at = place + Unsigned(number) * Unsigned(width)
                 for byte in range(width):
-                    value = (value << np.uint64(8)) | np.uint64(data[place + byte])
-                content[done + number] = value
-                place += width
-        done += count
+                    value = (value << np.uint64(8)) | np.uint64(data[at + Unsigned(byte)])
+                content[before + Unsigned(number)] = value
+        done += size // width
         offsets[entry - first + 1] = done
     return int(done)
 

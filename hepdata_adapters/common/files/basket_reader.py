@@ -101,13 +101,12 @@ class BranchRange:
         ]
 
     def keep(self, data: Data) -> None:
-        """Keep large baskets of which less than half is wanted now."""
+        """Keep baskets that are much larger than what is wanted now."""
         if self.kept is None:
             return
-        used = np.diff(data.parts)[:, 0].tolist()
-        for place, (entries, wanted) in enumerate(zip(data.entries.tolist(), used, strict=True)):
+        for place, entries in enumerate(data.entries.tolist()):
             number = data.numbers[place]
-            if worth_keeping(entries, wanted) and number not in self.decoded:
+            if worth_keeping(entries, self.stop - self.start) and number not in self.decoded:
                 self.kept.keep(self.owner, self._key(number), data.of(place))
 
     def _key(self, number: int) -> tuple[int, int]:

@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 Arrays = tuple[NDArray[Any], ...]
 
 LARGE = 32_768
-"""Numbers in a page, or entries in a basket, that are worth to be kept: two units and more."""
+"""Numbers in a page, or entries in a basket, that are worth to be kept at all."""
+RANGES = 4
+"""How many ranges must find something in a page or basket that is kept."""
 
 
-def worth_keeping(size: int, used: int) -> bool:
-    """Whether what is decoded is large, and mostly unused: else the room is better for units.
+def worth_keeping(size: int, wanted: int) -> bool:
+    """Whether what is decoded serves several entry ranges more: else the room is better for units.
 
-    >>> worth_keeping(2_000_000, 16_384), worth_keeping(20_000, 3_616)
-    (True, False)
+    size: its numbers or entries. wanted: all those of the range, of which some may lie elsewhere.
+
+    >>> [worth_keeping(size, 16_384) for size in (2_000_000, 60_000, 20_000)]
+    [True, False, False]
     """
-    return size >= LARGE and 2 * used < size
+    return size >= LARGE and size >= RANGES * wanted
 
 
 class DecodedCache:

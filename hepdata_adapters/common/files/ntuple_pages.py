@@ -132,20 +132,27 @@ def _elements(tree: Reading, cluster: int, column: int, first: int, last: int) -
         begin, end = edges[page : page + 2].tolist()
         stop = min(end, last)
         part = out[len(out) - (last - first) :][: stop - first]
-        _read_page(tree, (cluster, column, page), end - begin, first - begin, part)
+        keep = worth_keeping(end - begin, len(out))
+        _read_page(tree, (cluster, column, page), end - begin, first - begin, part, keep=keep)
         first, page = stop, page + 1
     return out
 
 
 def _read_page(
-    tree: Reading, key: tuple[int, int, int], elements: int, first: int, out: NDArray[Any]
+    tree: Reading,
+    key: tuple[int, int, int],
+    elements: int,
+    first: int,
+    out: NDArray[Any],
+    *,
+    keep: bool,
 ) -> None:
-    """Elements of a page from its ``first`` on, into ``out``."""
+    """Elements of a page from its ``first`` on, into ``out``. keep: all of it for later."""
     kept = tree.pages.get(tree.ntuple, key)
     if kept is not None:
         out[:] = kept[0][first : first + len(out)]
         return
-    if worth_keeping(elements, len(out)):
+    if keep:
         whole = np.empty(elements, out.dtype)
         _decode(tree, key, elements, 0, whole)
         tree.pages.keep(tree.ntuple, key, (whole,))

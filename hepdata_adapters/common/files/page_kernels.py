@@ -20,23 +20,25 @@ def join_bytes(data: NDArray[np.uint8], elements: int, first: int, out: NDArray[
 
     data: at least ``elements`` times the width of ``out``, which is of unsigned integers.
     """
-    width = out.itemsize
-    if width == 4:  # written out: LLVM makes vectors of it
-        for number in range(len(out)):
-            at = first + number
+    width, size = out.itemsize, len(out)
+    if width == 4:  # written out: vectors are made of it
+        lowest, low = data[first : first + size], data[elements + first : elements + first + size]
+        high = data[2 * elements + first : 2 * elements + first + size]
+        highest = data[3 * elements + first : 3 * elements + first + size]
+        for number in range(size):
             out[number] = (
-                np.uint32(data[at])
-                | (np.uint32(data[elements + at]) << 8)
-                | (np.uint32(data[2 * elements + at]) << 16)
-                | (np.uint32(data[3 * elements + at]) << 24)
+                np.uint32(lowest[number])
+                | (np.uint32(low[number]) << np.uint32(8))
+                | (np.uint32(high[number]) << np.uint32(16))
+                | (np.uint32(highest[number]) << np.uint32(24))
             )
         return
-    for number in range(len(out)):
-        value = np.uint64(0)
-        for byte in range(width):
-            part = np.uint64(data[byte * elements + first + number])
-            value |= part << np.uint64(8 * byte)
-        out[number] = value
+    for number in range(size):
+        out[number] = 0
+    for byte in range(width):
+        part = data[byte * elements + first : byte * elements + first + size]
+        for number in range(size):
+            out[number] |= out.dtype.type(part[number]) << out.dtype.type(8 * byte)
 
 
 @compiled

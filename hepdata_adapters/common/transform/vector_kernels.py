@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hepdata_adapters.common.core.compiled import compiled
+from hepdata_adapters.common.core.compiled import Unsigned, compiled
 from hepdata_adapters.common.transform.scaling import LARGEST
 
 FILLED: Final = 1
@@ -54,14 +54,30 @@ def scatter(
     """
     lists, encoded = len(offsets) > 0, len(states) > 0
     all_filled = refused = 0
+    wide, cells, marks = Unsigned(width), x.reshape(-1), mask.reshape(-1)
     for number in range(len(rows)):
-        row, place = rows[number], places[number]
+        row, place = Unsigned(rows[number]), Unsigned(places[number])
         if lists:
-            first, size = offsets[row], offsets[row + 1] - offsets[row]
+            first = Unsigned(offsets[row])
+            size = Unsigned(offsets[row + Unsigned(1)]) - first
         else:
-            first, size = row * width, width
-        kept = min(size, width)
-        for index in range(size):
+            first, size = row * wide, wide
+        kept = min(size, wide)
+        at = place * Unsigned(x.shape[1]) + Unsigned(column)
+        values, real = cells[at : at + wide], marks[at : at + wide]
+        for cell in range(len(values)):  # all of them: as many steps for each row are the fastest
+            values[cell] = pad
+        for cell in range(len(real)):
+            real[cell] = Unsigned(cell) < kept
+        if indicator:
+            at += wide
+            replaced, known = cells[at : at + wide], marks[at : at + wide]
+            for cell in range(len(replaced)):
+                replaced[cell] = np.float32(0.0)
+            for cell in range(len(known)):
+                known[cell] = Unsigned(cell) < kept
+        for number_in_list in range(size):
+            index = Unsigned(number_in_list)
             state = 0
             # branches, not flags: what is rare costs nothing where it is not
             if encoded:
@@ -81,26 +97,20 @@ def scatter(
                 else:
                     value, state = fill, FILLED
             if index < kept:
-                x[place, column + index] = value
-                mask[place, column + index] = not state & FILLED
-                if indicator:
-                    x[place, column + width + index] = np.float32(state & FILLED)
-                    mask[place, column + width + index] = True
+                values[index] = value
             if state:
                 if state & FILLED:
                     all_filled += 1
+                    if index < kept:
+                        real[index] = False
+                        if indicator:
+                            replaced[index] = np.float32(1.0)
                     if len(filled):
                         filled[place] += 1
                 if state & CLIPPED and len(clipped):
                     clipped[place] += 1
                 if state & TOO_LARGE:
                     refused += 1
-        for index in range(kept, width):
-            x[place, column + index] = pad
-            mask[place, column + index] = False
-            if indicator:
-                x[place, column + width + index] = np.float32(0.0)
-                mask[place, column + width + index] = False
         if size > kept:
             if long_is_error:
                 refused += 1
@@ -120,7 +130,7 @@ def scatter_lengths(
 ) -> None:
     """How many values are kept of lists that share offsets, into columns ``numbers`` of lengths."""
     for number in range(len(rows)):
-        row, place = rows[number], places[number]
-        kept = min(offsets[row + 1] - offsets[row], width)
-        for column in numbers:
-            lengths[place, column] = kept
+        row, place = Unsigned(rows[number]), Unsigned(places[number])
+        kept = min(offsets[row + Unsigned(1)] - offsets[row], width)
+        for column in range(len(numbers)):
+            lengths[place, Unsigned(numbers[column])] = kept
