@@ -284,4 +284,4 @@ def test_the_tests_mirror_the_package():
         if path.is_relative_to(base / OURS[BASES.index(base)])
     }
     tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*")}
-    assert tests <= package | {Path(), Path("docs"), Path("examples")}
+    assert tests <= package | {Path(), Path("benchmarks"), Path("docs"), Path("examples")}

@@ -42,7 +42,7 @@ def made(inputs: Inputs, folder: Path) -> bool:
     note = paths[0].parent / _NOTE
     try:
         sizes = json.loads(note.read_text())["sizes"]
-        return [path.stat().st_size for path in paths] == sizes
+        return bool([path.stat().st_size for path in paths] == sizes)
     except (OSError, ValueError, KeyError):
         return False
 
@@ -93,9 +93,10 @@ def _hash(inputs: Inputs) -> str:
 def _write_wide(inputs: Inputs, path: Path) -> None:
     """10 flat columns in clusters, or baskets, of ``cluster`` entries, by uproot."""
     random = np.random.default_rng(0)
-    columns = {f"flat{number}": random.normal(size=inputs.events) for number in range(1, 10)}
-    columns = {"event_id": np.arange(inputs.events)} | columns
-    floats = {name: values.astype(np.float32) for name, values in columns.items()}
+    floats = {"event_id": np.arange(inputs.events, dtype=np.float32)} | {
+        f"flat{number}": random.normal(size=inputs.events).astype(np.float32)
+        for number in range(1, 10)
+    }
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with uproot.recreate(part, compression=uproot.ZSTD(5)) as file:

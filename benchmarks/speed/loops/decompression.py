@@ -45,7 +45,7 @@ def source(job: Job) -> Source:
 
 def _decompress(data: memoryview, branches: list[list[Span]]) -> None:
     most = max(size for spans in branches for *_, size in spans)
-    scratch = memoryview(np.empty(most, np.uint8))
+    scratch = np.empty(most, np.uint8).data
     for spans in branches:
         for begin, stored, size in spans:
             if stored >= size:  # not compressed
