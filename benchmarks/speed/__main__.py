@@ -17,8 +17,9 @@ import typer
 from rich.console import Console
 
 from benchmarks.speed import inputs, pages
-from benchmarks.speed.campaign import Campaign, Settings
+from benchmarks.speed.campaign import Campaign
 from benchmarks.speed.chart import draw
+from benchmarks.speed.steps import Executor, Settings
 from benchmarks.speed.systems import SYSTEMS, System
 from benchmarks.speed.table import show as show_tables
 from benchmarks.speed.workloads import Workload, workloads
@@ -40,9 +41,6 @@ def run(
     only: Only = None,
     repeat: Annotated[int, typer.Option(min=1, help="Processes of each system.")] = 3,
     epochs: Annotated[int, typer.Option(min=2, help="Of each process.")] = 3,
-    epoch_seconds: Annotated[
-        float, typer.Option(min=1, help="A longer epoch is cut, its rate that of what came.")
-    ] = 20.0,
     longest: Annotated[float, typer.Option(help="Seconds until a process is given up.")] = 900.0,
     scale: Scale = 1.0,
     quick: Quick = False,
@@ -60,7 +58,7 @@ def run(
     console = _console()
     place = folder or inputs.default_folder()
     chosen, systems = _choose(only, scale, quick)
-    settings = Settings(repeat, epochs, epoch_seconds, longest, check)
+    settings = Settings(repeat, epochs, longest, check)
     pythons = {"root": root_python, "weaver": weaver_python, "f9columnar": f9columnar_python}
     campaign = Campaign(place, chosen, systems, settings, pythons, _teller(console), fresh)
     steps = list(campaign.steps())
@@ -107,13 +105,10 @@ def make_inputs(
 ) -> None:
     """Make the inputs alone."""
     console = _console()
-    chosen, systems = _choose(only, scale, quick)
-    pythons = {"root": root_python}
-    campaign = Campaign(
-        folder or inputs.default_folder(), chosen, systems, Settings(), pythons, _teller(console)
-    )
-    for workload in chosen:
-        paths = campaign.make_inputs(workload)
+    place = folder or inputs.default_folder()
+    executor = Executor(place, Settings(), {"root": root_python}, _teller(console))
+    for workload in _choose(only, scale, quick)[0]:
+        paths = executor.make_inputs(workload)
         console.print(f"{workload.key}: {paths[0].parent}", markup=False, highlight=False)
 
 

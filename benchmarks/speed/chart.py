@@ -41,7 +41,7 @@ def draw(document: Document, path: Path) -> None:
     figure.supxlabel(
         f"events/s ÷ those of ROOT's RDataLoader in its later epochs (batches of "
         f"{document['batch_size']}, shuffled, padded)\n{machine['cpu']}, {machine['cores']} cores, "
-        f"{document['date']}; bars: median, whiskers: smallest and largest", fontsize=8,
+        f"{document['date']}; bars: median, whiskers: smallest and largest, →: beyond the axis", fontsize=8,
     )  # fmt: skip
     figure.savefig(path, dpi=130)
     plt.close(figure)
@@ -54,24 +54,31 @@ def _bars(document: Document, workload: str) -> list[Row]:
 def _panel(axis: Any, workload: dict[str, Any], rows: list[Row]) -> None:
     rows = rows[::-1]  # the first at the top
     ratios = [row.ratio for row in rows if row.ratio]
-    middles = [ratio.median for ratio in ratios]
+    loaders = [ratio.high for row, ratio in zip(rows, ratios, strict=True) if row.kind != "bound"]
+    edge = 1.4 * max([1.0, *loaders])  # a bound far beyond it would leave nothing to see
+    middles = [min(ratio.median, edge) for ratio in ratios]
     spread = [
-        [ratio.median - ratio.low for ratio in ratios],
-        [ratio.high - ratio.median for ratio in ratios],
+        [max(middle - ratio.low, 0) for middle, ratio in zip(middles, ratios, strict=True)],
+        [
+            min(ratio.high, edge) - middle if ratio.median < edge else 0
+            for middle, ratio in zip(middles, ratios, strict=True)
+        ],
     ]
     axis.barh(
         range(len(rows)), middles, xerr=spread, color=[COLOURS[row.kind] for row in rows],
         height=0.72, error_kw={"elinewidth": 1, "ecolor": "#343a40", "capsize": 2},
     )  # fmt: skip
-    axis.axvline(1, color="#343a40", linewidth=0.8, linestyle=":")
-    most = max(ratio.high for ratio in ratios)
+    axis.axvline(1, color="#343a40", linewidth=0.8, linestyle=":", zorder=0)
     for place, (row, ratio) in enumerate(zip(rows, ratios, strict=True)):
-        rate = (row.later or row.first).median if row.later or row.first else 0.0  # type: ignore[union-attr]
+        later = row.later or row.first
+        rate = f"{later.median / 1000:,.0f}k/s" if later else ""
+        beyond = ratio.median > edge
         axis.text(
-            ratio.high + 0.015 * most, place, f"{ratio.median:.2f}   {rate / 1000:,.0f}k/s",
-            va="center", fontsize=7.5,
+            min(ratio.high, edge) + 0.015 * edge, place,
+            f"{'→ ' * beyond}{ratio.median:.2f}   {rate}", va="center", fontsize=7.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
-    axis.set_xlim(0, most * 1.28)
+    axis.set_xlim(0, edge * 1.28)
     axis.set_yticks(range(len(rows)), [row.title for row in rows], fontsize=8)
     axis.set_title(workload["title"], fontsize=9, loc="left", fontweight="bold")
     axis.tick_params(axis="x", labelsize=8)

@@ -21,10 +21,9 @@ class Job:
     """Files, columns and how often to go through them; travels as JSON.
 
     flat: branches of one value an event, the first is ``event_id``. groups: branches of the same
-    number of values in an event, padded or cut to ``length``. epoch_seconds: an epoch ends early
-    after that long; its rate is that of what came. started: `time.monotonic` of the parent when
-    it started the process. cores: how many the process may use, 0 for all. sample: event_ids
-    whose rows are written to ``rows`` in a further epoch that is not timed.
+    number of values in an event, padded or cut to ``length``. started: `time.monotonic` of the
+    parent when it started the process. cores: how many the process may use, 0 for all. sample:
+    event_ids whose rows are written to ``rows`` in a further epoch that is not timed.
     """
 
     system: str
@@ -35,7 +34,6 @@ class Job:
     batch_size: int
     epochs: int
     tree: str = "Events"
-    epoch_seconds: float = float("inf")
     seed: int = 1
     started: float = 0.0
     cores: int = 0

@@ -35,7 +35,7 @@ def main(path: Path) -> None:
     ready = time.monotonic()
     epochs, first = [], math.nan
     for number in range(job.epochs):
-        epochs.append(_epoch(source, job.epoch_seconds))
+        epochs.append(_epoch(source))
         if number == 0:
             first = ready - begin + epochs[0]["first_batch"]
     answer: dict[str, Any] = {
@@ -48,27 +48,14 @@ def main(path: Path) -> None:
     print(f"\n{ANSWER}{json.dumps(answer)}", flush=True)
 
 
-def _epoch(source: Source, longest: float) -> dict[str, Any]:
+def _epoch(source: Source) -> dict[str, Any]:
     start = time.monotonic()
-    events, first, complete = 0, math.nan, True
-    batches = iter(source.epoch())
-    for batch in batches:
+    events, first = 0, math.nan
+    for batch in source.epoch():
         events += source.events(batch)
-        now = time.monotonic() - start
         if math.isnan(first):
-            first = now
-        if now > longest:
-            complete = False
-            break
-    seconds = time.monotonic() - start
-    if not complete:  # workers and files of the rest of the epoch
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()
-        del batches
-    return {
-        "events": events, "seconds": seconds, "first_batch": first, "complete": complete
-    }  # fmt: skip
+            first = time.monotonic() - start
+    return {"events": events, "seconds": time.monotonic() - start, "first_batch": first}
 
 
 def _deliver(job: Job, source: Source) -> dict[str, Any]:

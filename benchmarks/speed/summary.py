@@ -35,8 +35,8 @@ class Row:
 
     first_batch: seconds from the start of the imports. first, later: events/s of epochs. ratio:
     of ``later`` to the median of the base. resident, own: peak bytes. check: of the compared
-    events, or None where none were. complete: whether epochs went through all events. failure:
-    why there is nothing.
+    events, or None where none were. complete: whether all files of the workload were read.
+    failure: why there is nothing.
     """
 
     system: str
@@ -93,6 +93,7 @@ def _row(document: Document, workload: str, system: dict[str, str], base: float 
     key = system["key"]
     runs = [run for run in document["runs"] if _of(run, workload, key)]
     answers = _answers(document, workload, key)
+    (files,) = [one["files"] for one in document["workloads"] if one["key"] == workload]
     later = _later(answers)
     begins = [answer["first_batch"] for answer in answers if answer["first_batch"] is not None]
     errors = [run["error"] for run in runs if "error" in run]
@@ -108,6 +109,6 @@ def _row(document: Document, workload: str, system: dict[str, str], base: float 
         resident=max((answer["peak_resident"] for answer in answers), default=None),
         own=max((answer["peak_own"] for answer in answers), default=None),
         check=next((run["check"] for run in runs if "check" in run), None),
-        complete=all(epoch["complete"] for answer in answers for epoch in answer["epochs"]),
+        complete=all(answer["files"] == files for answer in answers),
         failure=errors[0] if errors else None,
     )  # fmt: skip

@@ -10,15 +10,19 @@ Kind = Literal["ours", "rival", "bound", "specs"]
 PAPER = ("tree", "ntuple", "cached", "nano", "lz4", "zlib", "lzma")
 LARGE = ("tree", "ntuple", "nano")
 WIDE = ("wide-ttree-one", "wide-ttree-small", "wide-rntuple-one", "wide-rntuple-small")
+FEW = 4  # files of ten for the slowest
 BASE = "root"
 """The system that ratios are to."""
+SCRATCH = "{scratch}"
+"""In options: a folder that is empty when a process begins, and removed when it has ended."""
 
 
 @dataclass(frozen=True)
 class System:
     """A way to make batches. module: of `benchmarks.speed.loops`. cores: it may use, 0 for all.
 
-    options: what its module takes.
+    options: what its module takes. files: at most so many of a workload, 0 for all: what keeps
+    nothing from epoch to epoch is as fast on fewer.
     """
 
     key: str
@@ -29,6 +33,7 @@ class System:
     options: dict[str, Any] = field(default_factory=dict)
     workloads: tuple[str, ...] = PAPER
     cores: int = 0
+    files: int = 0
 
     @property
     def checked(self) -> bool:
@@ -58,15 +63,16 @@ SYSTEMS = (
     System("root-core", "ROOT RDataLoader, one core", "rival", "root", "root", workloads=LARGE,
            cores=1),
     System("weaver-0", "weaver-core, in process", "rival", "weaver", "weaver",
-           options=_torch(0, **_WEAVER), workloads=(*LARGE, "cached")),
+           options=_torch(0, **_WEAVER), workloads=(*LARGE, "cached"), files=FEW),
     System("weaver-2", "weaver-core, 2 workers", "rival", "weaver", "weaver",
-           options=_torch(2, **_WEAVER), workloads=LARGE),
+           options=_torch(2, **_WEAVER), workloads=LARGE, files=FEW),
     System("f9columnar-0", "F9Columnar, in process", "rival", "f9columnar", "f9columnar",
-           options={"num_workers": 0, "step_size": 20_000}, workloads=(*LARGE, "cached")),
+           options={"num_workers": 0, "step_size": 20_000}, workloads=(*LARGE, "cached"),
+           files=FEW),
     System("f9columnar-2", "F9Columnar, 2 workers", "rival", "f9columnar", "f9columnar",
-           options={"num_workers": 2, "step_size": 20_000}, workloads=LARGE),
+           options={"num_workers": 2, "step_size": 20_000}, workloads=LARGE, files=FEW),
     System("by-hand", "uproot + awkward by hand", "rival", "by_hand",
-           options={"step_size": 20_000}),
+           options={"step_size": 20_000}, files=FEW),
     System("decompression-1", "bare decompression, 1 thread", "bound", "decompression",
            options={"threads": 1}),
     System("decompression-2", "bare decompression, 2 threads", "bound", "decompression",

@@ -97,8 +97,7 @@ def legend(document: Document) -> str:
         f"turn, of {settings['epochs']} epochs: medians, smallest to largest. First batch: from "
         f"the start of the imports. Ratio: later epochs to those of {base}. Memory: peak MiB of "
         f"all processes without mapped files (with them). Equal: of random events, those that came "
-        f"once and bit by bit as plain uproot has them. ¹ epochs were cut after "
-        f"{settings['epoch_seconds']:g} s."
+        f"once and bit by bit as plain uproot has them. ¹ of its first files only."
     )
 
 

@@ -20,12 +20,13 @@ from typer.testing import CliRunner
 
 from benchmarks.speed import __main__ as command
 from benchmarks.speed import correctness, inputs, pages
-from benchmarks.speed.campaign import Campaign, Settings
+from benchmarks.speed.campaign import Campaign
 from benchmarks.speed.chart import draw
 from benchmarks.speed.environments import HOME
 from benchmarks.speed.job import Job
 from benchmarks.speed.loops import decompression
 from benchmarks.speed.measurement import MeasurementError, measure
+from benchmarks.speed.steps import Settings, Step, _job
 from benchmarks.speed.summary import rows_of
 from benchmarks.speed.systems import SYSTEMS, System
 from benchmarks.speed.table import markdown, show
@@ -131,7 +132,7 @@ def test_a_run_that_was_stopped_goes_on(
 ) -> None:
     systems = chosen("torch-0", "by-hand", "decompression-2", "specs-1")
     said: list[str] = []
-    monkeypatch.setattr("benchmarks.speed.campaign.measure", pytest.fail)  # nothing is left
+    monkeypatch.setattr("benchmarks.speed.steps.measure", pytest.fail)  # nothing is left
     again = campaign(folder, systems, said).run()
     assert said == ["6 of 6 measurements are there already"]
     kept = [run for run in document["runs"] if run["system"] != "weaver-0"]
@@ -277,6 +278,20 @@ def test_every_system_has_a_workload_and_every_workload_a_base() -> None:
     assert len({system.key for system in SYSTEMS} | known) == len(SYSTEMS) + len(known)
     result = CliRunner().invoke(command.app, ["run", "--only", "nothing"])
     assert result.exit_code == 2
+
+
+def test_a_variant_of_ours_is_one_entry(tmp_path: Path) -> None:
+    reading = {"reading": {"open_files": 8, "cache": "{scratch}/cache"}}
+    options = {"num_workers": 0, "dataset": reading}
+    system = System("own", "own", "ours", "ours_torch", options=options, files=1)
+    step = Step(replace(SMALL, cache_bytes=7), system, 2)
+    job = _job(step, [tmp_path / "a.root"], str(tmp_path), epochs=3)
+    assert job.options["dataset"]["reading"] == {
+        "cache_bytes": 7, "open_files": 8, "cache": f"{tmp_path}/cache",
+    }  # fmt: skip
+    assert (step.read.events, step.workload.events, job.seed) == (EVENTS, 2 * EVENTS, 3)
+    job.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == job
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
