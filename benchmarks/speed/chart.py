@@ -41,7 +41,8 @@ def draw(document: Document, path: Path) -> None:
     figure.supxlabel(
         f"events/s ÷ those of ROOT's RDataLoader in its later epochs (batches of "
         f"{document['batch_size']}, shuffled, padded)\n{machine['cpu']}, {machine['cores']} cores, "
-        f"{document['date']}; bars: median, whiskers: smallest and largest, →: beyond the axis", fontsize=8,
+        f"{document['date']}; bars: median, whiskers: smallest and largest, →: beyond the axis",
+        fontsize=8,
     )  # fmt: skip
     figure.savefig(path, dpi=130)
     plt.close(figure)
