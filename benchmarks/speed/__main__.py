@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +70,8 @@ def run(
     )  # fmt: skip
     if estimate:
         return
+    # SIGTERM as Ctrl-C: a process that is being measured ends with the run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     document = campaign.run()
     results = place / "results"
     results.mkdir(exist_ok=True)
