@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: help demo test nightly damage compare lint sample clean
+.PHONY: help demo test nightly damage bench compare lint sample clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ nightly: $(VENV)/test.stamp ## The plan with 10,000 new examples each; 10,000 da
 damage: $(VENV)/test.stamp ## What becomes of flipped bits, replaced files, killed processes, full disks.
 	@$(BIN)/python -m benchmarks.damage $(if $(ROOT_PYTHON),--root-python $(ROOT_PYTHON))
 
+bench: $(VENV)/test.stamp ## Events/s of this package and its rivals (ONLY="tree root" REPEAT=5 QUICK=1).
+	@$(BIN)/python -m benchmarks.speed run $(addprefix --only ,$(ONLY)) $(if $(REPEAT),--repeat $(REPEAT)) \
+		$(if $(QUICK),--quick) $(if $(ROOT_PYTHON),--root-python $(ROOT_PYTHON))
+
 compare: $(VENV)/test.stamp ## Every branch of every tree below DATA=folder, by the dataset and by uproot.
 	@$(BIN)/python -m tests.compare_branches $(or $(DATA),$(error say DATA=folder))
 
@@ -34,6 +38,7 @@ lint: $(VENV)/test.stamp
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --namespace-packages --explicit-package-bases benchmarks/speed
 
 sample: $(VENV)/physics.stamp ## Generate a larger ttH sample in sample/.
 	@$(BIN)/python examples/tth/generate.py --events 20000 --files 8 --out sample
@@ -69,5 +74,5 @@ $(VENV)/physics.stamp: pyproject.toml | $(BIN)/python
 	@$(INSTALL) --only-binary fastjet,pythia8mc --editable '.[physics]'
 	@touch $@
 
-clean: ## Remove the virtual environment and the results of the demo.
-	rm -rf $(VENV) demo
+clean: ## Remove the virtual environments and the results of the demo.
+	rm -rf $(VENV) .venv-root .venv-weaver .venv-f9columnar demo

@@ -286,4 +286,4 @@ def test_the_tests_mirror_the_package():
     tests = {
         path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")
     }
-    assert tests <= package | {Path(), Path("docs"), Path("examples")}
+    assert tests <= package | {Path(), Path("benchmarks"), Path("docs"), Path("examples")}
