@@ -148,7 +148,7 @@ class Sampling(FrozenModel):
         return self.resample or self.balance != "none"
 
 
-DEFAULT_MEMORY = 640 * 2**20
+DEFAULT_MEMORY = 600 * 2**20
 
 
 class Reading(FrozenModel):

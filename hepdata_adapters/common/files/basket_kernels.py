@@ -93,6 +93,26 @@ def read_ends(
 
 
 @compiled
+def count_numbers(
+    ends: NDArray[np.int32], entries: Integers, header: int, width: int, parts: Integers
+) -> int:
+    """How many numbers of ``width`` bytes `copy_all_lists` copies, if the lists are what they say.
+
+    Or `UNUSUAL` where they cannot be.
+    """
+    total = before = 0
+    for basket in range(len(entries)):
+        first, last = parts[basket]
+        size = np.int64(ends[before + last]) - np.int64(ends[before + first])
+        size -= header * (last - first)
+        if size < 0:
+            return UNUSUAL
+        total += size // width
+        before += entries[basket] + 1
+    return total
+
+
+@compiled
 def copy_lists(
     data: Bytes,
     start: int,
@@ -109,17 +129,17 @@ def copy_lists(
     data: with the basket's ``border`` bytes from ``start`` on. ends: ``(lists + 1,)``, of all of
     its lists. header: bytes in front of each that are none of its numbers. offsets: ``(last -
     first + 1,)``; those behind the first are set. content: unsigned integers of the width of the
-    numbers, with room for all that the bytes can hold.
+    numbers.
 
     Returns the end in ``content``, or `UNUSUAL` where the lists do not follow each other, fill
-    the data, or have half a number.
+    the data, have half a number, or more than there is room for.
     """
     width = content.itemsize
     done = offsets[0]
     lists = len(ends) - 1
     if start < 0 or border < 0 or start + border > len(data) or ends[0] or ends[lists] != border:
         return UNUSUAL
-    if done + border // width > len(content) or not 0 <= first <= last <= lists:
+    if not 0 <= first <= last <= lists:
         return UNUSUAL
     for entry in range(lists):
         size = np.int64(ends[entry + 1]) - np.int64(ends[entry]) - header
@@ -127,6 +147,8 @@ def copy_lists(
             return UNUSUAL
         if not first <= entry < last:
             continue
+        if done + size // width > len(content):
+            return UNUSUAL
         place = Unsigned(start + np.int64(ends[entry]) + header)
         count, before = Unsigned(size // width), Unsigned(done)
         if width == 4:  # written out: a loop over the bytes takes ten times as long

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Column, Jagged
 from hepdata_adapters.common.core.threads import shared_out
-from hepdata_adapters.common.files.basket_kernels import copy_all_lists, read_ends, read_headers
+from hepdata_adapters.common.files.basket_kernels import (
+    copy_all_lists,
+    count_numbers,
+    read_ends,
+    read_headers,
+)
 from hepdata_adapters.common.files.baskets import Basket, check_header
 from hepdata_adapters.common.files.compression import Bytes, Scratch, UnusualError, uncompressed
 from hepdata_adapters.common.files.decoded_cache import Arrays, DecodedCache, worth_keeping
@@ -266,18 +271,19 @@ def _read_lists(wanted: BranchRange, dtype: np.dtype[Any], header: int, scratch:
     for data in _content(wanted, scratch):
         ends = _ends(data)
         wanted.keep(data._replace(ends=ends))
-        # the most that there can be; memory that is not written to takes none
-        content = np.empty(int((data.headers[:, 2] // dtype.itemsize).sum()), dtype)
+        count = count_numbers(ends, data.entries, header, dtype.itemsize, data.parts)
+        if not 0 <= count <= int((data.headers[:, 2] // dtype.itemsize).sum()):
+            raise UnusualError("lists that do not fit into their basket")
+        content = np.empty(count, dtype)
         own = np.zeros(int(np.diff(data.parts).sum()) + 1, np.int64)
         end = copy_all_lists(
             data.bytes, data.starts, data.headers, data.entries, ends, header, data.parts,
             own, content.view(f"u{dtype.itemsize}"),
         )  # fmt: skip
-        if end < 0 or done + len(own) > len(offsets):
+        if end != count or done + len(own) > len(offsets):
             raise UnusualError("lists that do not fill their basket")
         offsets[done : done + len(own)] = own + offsets[done]
         done += len(own) - 1
-        content.resize(end, refcheck=False)  # in place; there is no view any more
         contents.append(content)
     if done != len(offsets) - 1:
         raise UnusualError("other lists than wanted")

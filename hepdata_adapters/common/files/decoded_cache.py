@@ -9,10 +9,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from hepdata_adapters.common.core.machine import return_memory
+
 Arrays = tuple[NDArray[Any], ...]
 
 LARGE = 32_768
 """Numbers in a page, or entries in a basket, that are worth to be kept at all."""
+HOLES = 64 * 2**20
+"""Bytes that are let go before the system gets what is free of them."""
 RANGES = 4
 """How many ranges must find something in a page or basket that is kept."""
 
@@ -41,7 +45,7 @@ class DecodedCache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self._bytes = max_bytes, 0
+        self._max_bytes, self._bytes, self._let_go = max_bytes, 0, 0
         self._kept: OrderedDict[tuple[int, Hashable], tuple[Any, int]] = OrderedDict()
         self._lock = Lock()
 
@@ -76,7 +80,13 @@ class DecodedCache:
             self._kept[id(owner), key] = (value, size)
             self._bytes += size
             while self._bytes > self._max_bytes and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1][1]
+                oldest = self._kept.popitem(last=False)[1][1]
+                self._bytes -= oldest
+                self._let_go += oldest
+            returned = self._let_go >= HOLES
+            self._let_go = 0 if returned else self._let_go
+        if returned:
+            return_memory()
 
     def forget(self, owner: object) -> None:
         """Drop all that is of an owner."""
