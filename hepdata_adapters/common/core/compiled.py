@@ -11,11 +11,13 @@ long. (An unsigned and a signed number add up to a float in numba: all of a sum 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import entrypoints
 from numba.core.compiler_lock import global_compiler_lock
 
 Unsigned = np.uintp
@@ -43,7 +45,33 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
         kernel = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # there is no place for it, as for functions of no file
         kernel = numba.njit(nogil=True, error_model="numpy")(function)
+    compile_for = kernel._compile_for_args
+
+    def compile_without_extensions(*arguments: object, **named: object) -> object:
+        with _no_extensions():
+            return compile_for(*arguments, **named)
+
+    kernel._compile_for_args = compile_without_extensions
     return cast("Callable[P, R]", kernel)
+
+
+@contextmanager
+def _no_extensions() -> Iterator[None]:
+    """Compile without the extensions of other packages, which numba loads before it compiles.
+
+    That of vector imports sympy: half a second in front of the first batch, for types that no
+    kernel has. Functions that users compile load them as ever.
+    """
+    with global_compiler_lock:
+        before = getattr(entrypoints, "_already_initialized", None)
+        if before is None:  # another numba, which keeps account of it in another way
+            yield
+            return
+        entrypoints._already_initialized = True
+        try:
+            yield
+        finally:
+            entrypoints._already_initialized = before
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -77,3 +79,22 @@ def test_a_child_forked_while_a_thread_compiles_can_compile() -> None:
     finally:
         done.set()
         thread.join()
+
+
+def test_kernels_load_no_extensions_and_functions_of_users_do() -> None:
+    """vector's imports sympy: half a second in front of the first batch."""
+    script = """
+import sys, numpy as np, numba
+from hepdata_adapters.common.core.compiled import compiled
+
+@compiled
+def add(values):
+    return values + 1.0
+
+assert add(np.ones(1))[0] == 2.0
+assert "sympy" not in sys.modules
+import awkward as ak
+first = numba.njit(lambda array: array[0])
+assert first(ak.Array([3, 4])) == 3
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
