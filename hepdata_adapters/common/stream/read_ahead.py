@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
+from hepdata_adapters.common.core.fork_gate import ForkGate
 from hepdata_adapters.common.core.ledger import LedgerKind
 from hepdata_adapters.common.plan.plan import Chunk, Piece, Plan
 from hepdata_adapters.common.plan.shard import RankShare, Shard
@@ -118,5 +119,13 @@ class ReadAhead:
     def _begun(self, plan: Plan, chunk: Chunk) -> Callable[[], LoadedChunk]:
         if self._pool is None:
             return partial(self._load, plan, chunk)
-        load: Future[LoadedChunk] = self._pool.submit(self._load, plan, chunk)
+        load: Future[LoadedChunk] = self._pool.submit(self._guarded, plan, chunk)
         return load.result
+
+    def _guarded(self, plan: Plan, chunk: Chunk) -> LoadedChunk:
+        with _gate:
+            return self._load(plan, chunk)
+
+
+_gate = ForkGate()
+_gate.watch()  # here, behind all imports: before the guard of remote reads stops those of a chunk

@@ -52,10 +52,13 @@ def test_a_child_forked_while_a_thread_compiles_can_compile() -> None:
                 return values + 1.0
 
             add(np.ones(2))
+            kept.append(add)  # to free one would take a lock of LLVM's, not of the compiler
 
-    done = threading.Event()
+    done, kept = threading.Event(), []
     thread = threading.Thread(target=kernels)
     thread.start()
+    while not kept:  # what is imported on first use has locks of its own, see fork_gate
+        time.sleep(0.01)
     try:
         for _ in range(3):
             time.sleep(0.05)
