@@ -63,7 +63,7 @@ def main(folder: Path, framework: str) -> int:
     console.print(
         Panel(
             f"events streamed   {training['events']:,} in training, "
-            f"{training['events_per_second']:,} events/s (reading, transform and training)\n"
+            f"{training['events_per_second']:,} events/s ({training['limit']} is the limit)\n"
             f"AUC               {aucs}\n"
             f"served            {verdict} to offline predictions on {len(events):,} raw events "
             f"(largest difference {difference:.1e})\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import traceback
@@ -146,6 +147,9 @@ class Terminated(SystemExit):
 
 def run() -> None:
     """Entry point of the installed command."""
+    # read where torch is imported: its idle threads then sleep, and do not spin on cores that
+    # other programs need; beside these, a step of two threads would take ten times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())
 

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 MOST_EVENTS, MOST_STREAMS, MOST_PROCESSES = 2**24, 4096, 1024
-MOST_EPOCHS, MOST_FOLDS = 1_000_000, 1000
+MOST_EPOCHS, MOST_FOLDS, MOST_THREADS = 1_000_000, 1000, 4096
 MOST_WEIGHTS = 10**9
 
 
@@ -38,6 +38,12 @@ Processes = Annotated[
     int,
     AfterValidator(_at_most(MOST_PROCESSES, "each is a process of about 0.3 GB")),
     Field(json_schema_extra={"maximum": MOST_PROCESSES}),
+]
+Threads = Annotated[
+    int,
+    Field(ge=1),
+    AfterValidator(_at_most(MOST_THREADS, "no machine has so many cores")),
+    Field(json_schema_extra={"maximum": MOST_THREADS}),
 ]
 Epochs = Annotated[
     int,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from hepdata_adapters.common.config.counts import MOST_WEIGHTS, Epochs, Events, Processes
+from hepdata_adapters.common.config.counts import MOST_WEIGHTS, Epochs, Events, Processes, Threads
 from hepdata_adapters.common.core.frozen_model import FrozenModel
 
 
@@ -36,7 +36,11 @@ class ModelConfig(FrozenModel):
 
 
 class TrainingConfig(FrozenModel):
-    """How to train. workers: processes per split. drop_last: without a short last batch."""
+    """How to train.
+
+    workers: processes per split. drop_last: without a short last batch. threads: that compute a
+    step; ``auto`` takes as many as have enough to do.
+    """
 
     epochs: Epochs = Field(default=60, ge=1)
     batch_size: Events = Field(default=128, ge=1)
@@ -45,6 +49,7 @@ class TrainingConfig(FrozenModel):
     weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     patience: Epochs = Field(default=10, ge=1)
     workers: Processes = Field(default=0, ge=0)
+    threads: Threads | Literal["auto"] = "auto"
     accelerator: str = "auto"
     devices: Processes = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)

@@ -28,6 +28,7 @@ from hepdata_adapters.common.runs.run_folder import (
     save_inputs,
     write_json,
 )
+from hepdata_adapters.common.runs.throughput import Reading, Throughput, advice
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream.prepare import describe
 from hepdata_adapters.common.transform.usable_features import refuse
@@ -124,24 +125,38 @@ def ledger_kept(folder: Path, read: Callable[[], Ledger]) -> Iterator[None]:
 
 
 class EpochLog:
-    """One line an epoch (losses, metrics, events/s), above a bar with the time left."""
+    """One line an epoch (losses, metrics, events/s), above a bar with the time left.
 
-    def __init__(self, job: TrainingJob, report: Callable[[int, int], None]) -> None:
+    waited: seconds so far, see `Throughput`. The line of an epoch says what part of its time they
+    are.
+    """
+
+    def __init__(
+        self,
+        job: TrainingJob,
+        report: Callable[[int, int], None],
+        waited: Callable[[], float],
+        reading: Reading,
+    ) -> None:
         self.epochs = self.events = 0
-        self.seconds = 0.0
+        self.seconds = self.waited = 0.0
+        self._job, self._seconds_waited, self._reading = job, waited, reading
         self._console, self._report = job.console, report
         self._all_epochs = job.config.training.epochs
         training, events = job.config.training, job.prepared.events("train")
         left_out = events % (training.batch_size * training.devices) if training.drop_last else 0
         self._per_epoch = events - left_out
         self._created = time.perf_counter()
-        self._started = self._rate = 0.0
+        self._started = self._began = 0.0
+        self._last = Throughput(0, 0.0, 0.0, reading)
+        self._first = 0, 0.0, 0.0  # events, seconds, waited: of the first epoch
         self._seen = 0
         self._running = False
 
     def start(self) -> None:
         """An epoch begins."""
-        self._started, self._seen, self._running = time.perf_counter(), 0, True
+        self._started, self._began = time.perf_counter(), self._seconds_waited()
+        self._seen, self._running = 0, True
 
     def batch(self, rows: int) -> None:
         """A training batch is done."""
@@ -153,11 +168,14 @@ class EpochLog:
     def pause(self) -> None:
         """Training ends where validation begins, or with the epoch if there is none."""
         if self._running:
-            seconds = time.perf_counter() - self._started
+            seconds, waited = self._so_far()
+            self._last = Throughput(self._seen, seconds, waited, self._reading)
             self.events += self._seen
             self.seconds += seconds
-            self._rate = self._seen / max(seconds, 1e-9)
+            self.waited += waited
             self._seen, self._running = 0, False
+            if self.epochs == 0:
+                self._first = self.events, self.seconds, self.waited
 
     def finish(self, values: Mapping[str, float]) -> None:
         """An epoch ends with these losses and metrics."""
@@ -165,23 +183,27 @@ class EpochLog:
         self.epochs += 1
         text = "  ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()))
         self._console.print(
-            f"epoch {self.epochs}/{self._all_epochs}  {text}  {self._rate:,.0f} events/s",
+            f"epoch {self.epochs}/{self._all_epochs}  {text}  {self._last.brief}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """What a training that goes on starts from."""
-        seconds = time.perf_counter() - self._created
-        seen = self._seen if self._running else 0
-        trained = self.seconds + (time.perf_counter() - self._started) * self._running
+        seconds, waited = self._so_far() if self._running else (0.0, 0.0)
         return {
-            "epochs": self.epochs, "events": self.events + seen, "seconds": trained, "all": seconds,
-        }  # fmt: skip
+            "epochs": self.epochs,
+            "events": self.events + self._seen,  # 0 between epochs
+            "seconds": self.seconds + seconds,
+            "waited": self.waited + waited,
+            "first": self._first,
+            "all": time.perf_counter() - self._created,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.epochs, self.events = state["epochs"], state["events"]
-        self.seconds = state["seconds"]
+        self.seconds, self.waited = state["seconds"], state["waited"]
+        self._first = tuple(state["first"])
         self._created = time.perf_counter() - state["all"]
 
     def summary(self) -> dict[str, Any]:
@@ -191,7 +213,34 @@ class EpochLog:
             "seconds": round(time.perf_counter() - self._created, 2),
             "events": self.events,
             "events_per_second": round(self.events / max(self.seconds, 1e-9)),
+            "seconds_training": round(self.seconds, 3),
+            "seconds_waited": round(self.waited, 3),
+            "reading": self._reading.how,
+            "limit": self._usual.limit,
         }
+
+    def say_limit(self, threads: tuple[int, int] = (1, 1)) -> None:
+        """Say what the training was limited by, and what to change. threads: see `advice`."""
+        found = self._usual
+        if found.events:
+            self._job.tell(found.verdict)
+            if change := advice(found, self._job.config, threads):
+                self._job.tell(f"for more events/s: {change}")
+
+    @property
+    def _usual(self) -> Throughput:
+        """Without the first epoch, which opens files and starts workers, if there are more."""
+        events, seconds, waited = self._first
+        if events == self.events:
+            return Throughput(events, seconds, waited, self._reading)
+        return Throughput(
+            self.events - events, self.seconds - seconds, self.waited - waited, self._reading
+        )
+
+    def _so_far(self) -> tuple[float, float]:
+        """Seconds of the epoch that runs, and those waited in it."""
+        now = time.perf_counter()
+        return now - self._started, self._seconds_waited() - self._began
 
 
 def _claim(folder: Path, overwrite: bool) -> None:

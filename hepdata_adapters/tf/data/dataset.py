@@ -13,6 +13,7 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from hepdata_adapters.common.core.errors import ConfigError, HepDataError, refuse_change
+from hepdata_adapters.common.core.stopwatch import Stopwatch
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.plan.shard import Shard, Uneven
 from hepdata_adapters.common.specs.model import Specs
@@ -107,6 +108,7 @@ class RootSource(BatchSource):
         self._next.check(prepared, split)
         self.error: HepDataError | None = None
         self._lock = threading.Lock()
+        self._reading = Stopwatch()
         if num_workers:
             fixed_fields(prepared)  # refuses what worker processes cannot share, at once
         self._idle: EventStream | BatchWorkers | None = None
@@ -117,6 +119,14 @@ class RootSource(BatchSource):
         advice = f"make a new one: RootSource(source.prepared, {name}=…)"
         refuse_change(self, name, _FIXED, advice)
         super().__setattr__(name, value)
+
+    @property
+    def seconds_reading(self) -> float:
+        """How long batches were being made, or waited for from the worker processes.
+
+        TensorFlow's thread does this while it runs the model, so nobody need have waited.
+        """
+        return self._reading.seconds
 
     @property
     def epoch(self) -> int:
@@ -193,7 +203,7 @@ class RootSource(BatchSource):
         complete = False
         try:
             with _shutdown.watched(reader):
-                for batch in self._read(reader, epoch):
+                for batch in self._reading.timed(self._read(reader, epoch)):
                     yield batch
                     if _shutdown.begun:
                         return

@@ -15,6 +15,7 @@ from hepdata_adapters.common.core.progress import progress_bar
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.runs.evaluate import evaluate_run
 from hepdata_adapters.common.runs.signals import Signals
+from hepdata_adapters.common.runs.throughput import BESIDE
 from hepdata_adapters.common.runs.training import (
     EpochLog,
     TrainingJob,
@@ -66,6 +67,7 @@ def _check_devices(config: RunConfig) -> None:
 def _fit(job: TrainingJob, state: dict[str, Any] | None = None) -> dict[str, Any]:
     """state: of the training to go on with."""
     prepared, training = job.prepared, job.config.training
+    _set_threads(job)
     keras.utils.set_random_seed(training.seed)
     inputs = model_inputs(prepared.transform)
     net = build_model(job.config.model, inputs, job.num_outputs)
@@ -85,13 +87,29 @@ def _fit(job: TrainingJob, state: dict[str, Any] | None = None) -> dict[str, Any
     }  # fmt: skip
     console = job.console
     with progress_bar("training", shown=console.is_terminal, console=console) as report:
-        log = EpochLog(job, report)
+        reader = sources["train"]
+        log = EpochLog(job, report, lambda: reader.seconds_reading, BESIDE)
         with ledger_kept(job.folder, lambda: _ledger(job, sources)):
             _train(job, net, sources, log, state)
+    log.say_limit()
     ledger = _ledger(job, sources)
     metrics = evaluate_run(load_run(job.folder), prepared, log.summary(), ledger)
     forget(job.folder)
     return metrics
+
+
+def _set_threads(job: TrainingJob) -> None:
+    """Threads of an operation, where the config says how many and TensorFlow has not begun."""
+    asked = job.config.training.threads
+    if asked == "auto":
+        return  # its pool does not spin: it was measured that its own choice costs little
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(asked)
+    except RuntimeError:
+        job.tell(
+            "training.threads has no effect, as TensorFlow has begun to work in this process: call "
+            "tf.config.threading.set_intra_op_parallelism_threads before"
+        )
 
 
 def _ledger(job: TrainingJob, sources: dict[SplitName, RootSource]) -> Ledger:

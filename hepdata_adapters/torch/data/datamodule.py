@@ -144,15 +144,28 @@ class RootDataModule(lightning.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The position in the training events, for Lightning's checkpoints."""
         # Lightning saves this for the loader too, but restores it in the middle of an epoch only
-        trainer, loader = self.trainer, self._training
-        if trainer is not None and fitting(trainer):
-            in_use = trainer.train_dataloader  # Lightning may have made it anew
-            loader = in_use if isinstance(in_use, RootLoader) else loader
+        loader = self._in_use
         return {} if loader is None else {"train": loader.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next training go on there; `train_dataloader` refuses what does not fit."""
         self._resumed = state_dict.get("train")
+
+    @property
+    def seconds_waited(self) -> float:
+        """How long the present training has waited for its batches: `RootLoader.seconds_waited`."""
+        loader = self._in_use
+        return 0.0 if loader is None else loader.seconds_waited
+
+    @property
+    def _in_use(self) -> RootLoader | None:
+        """The loader of the training events, which Lightning may have made anew."""
+        trainer = self.trainer
+        if trainer is not None and fitting(trainer):
+            in_use = trainer.train_dataloader
+            if isinstance(in_use, RootLoader):
+                return in_use
+        return self._training
 
     def _position(self) -> tuple[int, int] | None:
         """The epoch that Lightning trains next, and the batches of it that are done."""

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hepdata_adapters.common.core.errors import ConfigError, WorkerError, refuse_change
 from hepdata_adapters.common.core.machine import check_processes
+from hepdata_adapters.common.core.stopwatch import Stopwatch
 from hepdata_adapters.common.stream.epoch import Epoch
 from hepdata_adapters.common.stream.main_script import not_run_again
 from hepdata_adapters.torch.data.convert import TensorBatch
@@ -98,6 +99,7 @@ class RootLoader(DataLoader[TensorBatch]):
         self.position, self.resumed = position, resumed
         self._reached: Epoch | None = None
         self._passes = 0  # that were begun
+        self._waiting = Stopwatch()
 
     def __setattr__(self, name: str, value: object) -> None:
         refuse_change(self, name, _FIXED, "make another: dataset.loader(…)")
@@ -105,6 +107,14 @@ class RootLoader(DataLoader[TensorBatch]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_iterator": None}  # the workers are of this process
+
+    @property
+    def seconds_waited(self) -> float:
+        """How long all passes have waited for batches, and for worker processes to start.
+
+        Where nothing is read ahead this is the time that reading took.
+        """
+        return self._waiting.seconds
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass; it begins at its start."""
@@ -135,9 +145,9 @@ class RootLoader(DataLoader[TensorBatch]):
         batches: Any = self._iterator  # workers that stayed from the pass before
         try:
             given = (self.dataset, self.collate_fn, self.worker_init_fn)
-            with not_run_again(given) if self.num_workers else nullcontext():
+            with not_run_again(given) if self.num_workers else nullcontext(), self._waiting:
                 batches = super().__iter__()
-            for batch in batches:
+            for batch in self._waiting.timed(batches):
                 reached = replace(reached, start=reached.start + 1)
                 if reached.start == length:
                     # held back until all workers have ended the pass: the consumer may ask for

@@ -144,7 +144,12 @@ def task_metrics(task: Task, num_classes: int) -> MetricCollection:
         }
     else:
         metrics = {"mse": MeanSquaredError(), "mae": MeanAbsoluteError()}
-    return MetricCollection(metrics)
+    return MetricCollection(metrics, compute_groups=False)  # each has a state of its own
+
+
+def mean_loss() -> MeanMetric:
+    """The mean loss of the events of a pass."""
+    return MeanMetric(nan_strategy=math.nan)  # by default NaN would be left out of the mean
 
 
 class EventModule(lightning.LightningModule):
@@ -182,13 +187,13 @@ class EventModule(lightning.LightningModule):
         self.num_classes = num_classes
         self.inputs = tuple(inputs)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        # NaN stays NaN: by default it would be left out of the mean
-        self.train_loss = MeanMetric(nan_strategy=math.nan)
+        self.train_loss, self.validation_loss, self.test_loss = (mean_loss() for _ in range(3))
         self.train_loss.persistent(True)  # so that an epoch can go on in its middle
         metrics = task_metrics(task, num_classes)
         # training events are seen through dropout: their AUC is computed after the fit
         self.validation_metrics = metrics.clone(prefix="validation_")
         self.test_metrics = metrics.clone(prefix="test_")
+        self._shown: set[Stage] = set()  # whose metrics Lightning has, in a pass that goes on
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **options: Any) -> Any:
@@ -209,20 +214,23 @@ class EventModule(lightning.LightningModule):
         scores: Tensor = self.scorer(given)
         return scores
 
+    def setup(self, stage: str) -> None:
+        self._shown.clear()  # a pass may go on in its middle
+
     def on_train_batch_start(self, batch: TensorBatch, batch_idx: int) -> None:
         if batch_idx == 0:  # a checkpoint of the end of an epoch still has that epoch's
             self.train_loss.reset()
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
         if len(batch["weight"]) > 1:
-            return self._step(batch, "train")
-        return of_one_event(self.scorer.net, lambda: self._step(batch, "train"))
+            return self._step(batch, index, "train")
+        return of_one_event(self.scorer.net, lambda: self._step(batch, index, "train"))
 
     def validation_step(self, batch: TensorBatch, index: int) -> None:
-        self._step(batch, "validation", self.validation_metrics)
+        self._step(batch, index, "validation", self.validation_metrics)
 
     def test_step(self, batch: TensorBatch, index: int) -> None:
-        self._step(batch, "test", self.test_metrics)
+        self._step(batch, index, "test", self.test_metrics)
 
     def predict_step(self, batch: TensorBatch, index: int) -> TensorBatch:
         """``score`` as a served model gives it, and ``event (n, 2)``; without padding rows."""
@@ -236,7 +244,7 @@ class EventModule(lightning.LightningModule):
         )
 
     def _step(
-        self, batch: TensorBatch, stage: Stage, metrics: MetricCollection | None = None
+        self, batch: TensorBatch, index: int, stage: Stage, metrics: MetricCollection | None = None
     ) -> Tensor:
         logits = outputs(self.scorer.net(chosen(batch, self.inputs)), self.task)
         label = batch["label"]
@@ -244,11 +252,14 @@ class EventModule(lightning.LightningModule):
         check_classes(label, self.task, self.num_classes)
         loss = weighted_loss(logits, label, batch["weight"], self.task)
         shown: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": len(label)}
-        if stage == "train":
-            self.train_loss.update(loss.detach().clone(), len(label))
-            self.log("train_loss", self.train_loss, prog_bar=True, **shown)
-        else:
-            self.log(f"{stage}_loss", loss, prog_bar=True, sync_dist=True, **shown)
+        # Lightning keeps the metric itself and asks it at the end of the pass; to log it in each
+        # step costs more than the step of a small network
+        fresh = index == 0 or stage not in self._shown
+        self._shown.add(stage)
+        mean: MeanMetric = getattr(self, f"{stage}_loss")
+        mean.update(loss.detach().clone(), len(label))
+        if fresh:
+            self.log(f"{stage}_loss", mean, prog_bar=True, **shown)
         if metrics is not None:
             scores, real = activate(logits.detach(), self.task), batch["event"][:, 0] >= 0
             if self.task == "regression":
@@ -256,7 +267,8 @@ class EventModule(lightning.LightningModule):
                 metrics.update(scores[real].to(wide), label[real].to(wide))
             else:
                 metrics.update(scores, label.to(torch.int64).masked_fill(~real, PADDING_LABEL))
-            self.log_dict(metrics, prog_bar=True, **shown)
+            if fresh:
+                self.log_dict(metrics, prog_bar=True, **shown)
         return loss
 
 

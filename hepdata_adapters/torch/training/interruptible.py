@@ -17,6 +17,19 @@ from hepdata_adapters.common.runs.signals import Signals
 from hepdata_adapters.common.runs.training import EpochLog, interrupted
 
 
+def seed_device(number: int, device: torch.device) -> None:
+    """Seed the generators of the CPU and of the device that trains: `torch.manual_seed`, in a step.
+
+    That one seeds all kinds of devices. For each that is not in use it formats the stack and keeps
+    it, every time: 0.4 ms a step here, and memory that grows with the steps.
+    """
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(number)
+    elif device.type != "cpu":
+        torch.manual_seed(number)
+
+
 class Resumable(Checkpoint):
     """Saves what is needed to go on: after each epoch, and after the batch of a signal.
 
@@ -40,7 +53,8 @@ class Resumable(Checkpoint):
         trainer.should_stop = self._ended
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        torch.manual_seed(key("step", self._seed, trainer.global_step, trainer.global_rank))
+        number = key("step", self._seed, trainer.global_step, trainer.global_rank)
+        seed_device(number, module.device)
 
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int

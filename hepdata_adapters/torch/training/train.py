@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from hepdata_adapters.common.core.errors import WorkerError
 from hepdata_adapters.common.core.progress import progress_bar
 from hepdata_adapters.common.runs.evaluate import evaluate_run
 from hepdata_adapters.common.runs.signals import Signals
+from hepdata_adapters.common.runs.throughput import reading_of
 from hepdata_adapters.common.runs.training import (
     EpochLog,
     TrainingJob,
@@ -32,6 +35,7 @@ from hepdata_adapters.torch.training.event_module import UNDEFINED_AUC, EventMod
 from hepdata_adapters.torch.training.interruptible import Resumable
 from hepdata_adapters.torch.training.models import build_model
 from hepdata_adapters.torch.training.run_folder import CHECKPOINT, load_run
+from hepdata_adapters.torch.training.threads import step_threads, threads_for, useful_threads
 
 RESUME = "resume.ckpt"
 
@@ -66,12 +70,19 @@ def _fit(job: TrainingJob, saved: Path | None = None) -> dict[str, Any]:
         prepared, batch_size=training.batch_size, drop_last=training.drop_last,
         num_workers=training.workers,
     )  # fmt: skip
+    threads = threads_for(
+        training.threads, net, prepared.transform, training.batch_size, training.devices
+    )
     console = job.console
-    with progress_bar("training", shown=console.is_terminal, console=console) as report:
-        log = EpochLog(job, report)
-        with ledger_kept(job.folder, lambda: data.ledger):
-            _train(job, module, data, log, saved)
-    metrics = evaluate_run(load_run(job.folder), prepared, log.summary(), data.ledger)
+    reading = reading_of(job.config, prepared.events("train"))
+    with step_threads(threads):
+        with progress_bar("training", shown=console.is_terminal, console=console) as report:
+            log = EpochLog(job, report, lambda: data.seconds_waited, reading)
+            with ledger_kept(job.folder, lambda: data.ledger):
+                _train(job, module, data, log, saved)
+        useful = useful_threads(net, prepared.transform, training.batch_size)
+        log.say_limit((threads, useful))
+        metrics = evaluate_run(load_run(job.folder), prepared, log.summary(), data.ledger)
     (job.folder / RESUME).unlink(missing_ok=True)
     return metrics
 
@@ -125,8 +136,7 @@ def _train(
     ]  # fmt: skip
     _import_tensorboard()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    torch.set_float32_matmul_precision("high")
-    with warnings.catch_warnings(), Signals(job.tell) as signals:
+    with warnings.catch_warnings(), _tensor_cores(), Signals(job.tell) as signals:
         # advice on settings that are the user's choice here
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
@@ -156,6 +166,17 @@ def _train(
             if not signals.number or not (folder / RESUME).is_file():
                 raise
             raise interrupted(signals.number, folder) from error
+
+
+@contextmanager
+def _tensor_cores() -> Iterator[None]:
+    """Let GPUs multiply float32 in TF32, and leave torch as it was."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _csv_version(folder: Path) -> str:

@@ -240,3 +240,43 @@ class Diverged(Callback):
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         assert torch.isnan(trainer.callback_metrics["train_loss"])
+
+
+class ByHand(Callback):
+    """What Lightning logged in each epoch, beside what is computed from the steps themselves."""
+
+    def __init__(self) -> None:
+        self.logged: list[dict[str, float]] = []
+        self.expected: list[dict[str, float]] = []
+        self.losses: list[tuple[float, int]] = []
+
+    def on_train_batch_end(self, trainer: Any, module: Any, out: Any, batch: Any, i: int) -> None:
+        self.losses.append((float(out["loss"]), len(batch["label"])))
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        self.logged.append({name: float(v) for name, v in trainer.callback_metrics.items()})
+        batches = list(trainer.datamodule.dataset("validation"))
+        label = torch.cat([batch["label"] for batch in batches])
+        with torch.no_grad():
+            logits = module.scorer.net(torch.cat([batch["x"] for batch in batches]))[:, 0]
+        losses, sizes = zip(*self.losses, strict=True)
+        self.expected.append({
+            "train_loss": np.average(losses, weights=sizes),
+            "validation_loss": float(
+                nn.functional.binary_cross_entropy_with_logits(logits, label)
+            ),
+            "validation_accuracy": float(((logits > 0) == label).float().mean()),
+        })  # fmt: skip
+        self.losses.clear()
+
+
+def test_each_epoch_logs_the_losses_and_metrics_of_all_its_events(prepared):
+    data = RootDataModule(prepared, batch_size=16, progress=False)
+    module = EventModule(FeedForward(data.num_features, dropout=0.0), learning_rate=0.05)
+    notes = ByHand()
+    for _ in range(2):  # with the same module, which starts anew
+        trainer_of(callbacks=[notes], max_epochs=3).fit(module, data)
+    assert len(notes.logged) == 6
+    for logged, expected in zip(notes.logged, notes.expected, strict=True):
+        assert {n: logged[n] for n in expected} == pytest.approx(expected, rel=1e-5)
+    assert len({logged["validation_loss"] for logged in notes.logged}) == 6
