@@ -12,6 +12,7 @@ from types import FrameType
 import typer
 from typer.exceptions import Exit, TyperException
 
+from hepdata_adapters.cli.bench import bench
 from hepdata_adapters.cli.convert import convert
 from hepdata_adapters.cli.evaluate import evaluate
 from hepdata_adapters.cli.export import export
@@ -53,7 +54,7 @@ def options(
 
 
 COMMANDS = (
-    inspect, validate, verify, fit, evaluate, export, promote, rollback, rollout, serve,
+    inspect, validate, verify, bench, fit, evaluate, export, promote, rollback, rollout, serve,
     predict, convert, report, schema,
 )  # fmt: skip
 for command in COMMANDS:
