@@ -178,8 +178,11 @@ class _Report:
         self._say(
             f"{setting.framework}, {setting.files} file(s) "
             f"({setting.tree}, {setting.compression}), {setting.events:,} training events, "
-            f"{setting.read_columns} branches read, {setting.columns:,} columns in x; batches of {setting.batch_size:,}, "
-            f"{setting.threads} thread(s), {setting.workers} worker(s), {setting.cores} core(s)"
+            f"{setting.read_columns} branches read, {setting.columns:,} columns in x"
+        )
+        self._say(
+            f"batches of {setting.batch_size:,}, {setting.threads} thread(s), "
+            f"{setting.workers} worker(s), {setting.cores} core(s)\n"
         )
         self._rates()
         self._stages("where the loader's time goes", self._found.loader)
@@ -236,8 +239,9 @@ class _Report:
         self._say(
             f"\nmemory for reading: {_size(memory.budget)} ({given}): "
             f"chunks {_size(memory.chunks)} ({memory.streams} streams × "
-            f"{memory.chunk_size:,} events × {memory.event_bytes:,} bytes), the chunk ahead {_size(memory.ahead)}, decompressed units "
-            f"{_size(memory.units)} (all data would take {_size(memory.data)})"
+            f"{memory.chunk_size:,} events × {memory.event_bytes:,} bytes), "
+            f"the chunk ahead {_size(memory.ahead)}, decompressed units {_size(memory.units)} "
+            f"(all data would take {_size(memory.data)})"
         )
         last = found.both or found.loader
         if found.loader.peak and last.peak:

@@ -56,10 +56,11 @@ class Setting:
     """With what was measured.
 
     round: training events of the units that all streams read from at a time: after so many, all
-    of them have been read. cores: that this process may use. load: processes that wanted a core when we began, others
-    than this; None where the system does not say. compression: of most branches in the first
-    file that has any. remote: whether files are not of this machine. read_columns: branches that
-    are read of the files. cache: what the config says of later epochs; None where it cannot.
+    of these have been read. tree: its kind. compression: of most branches in the first file that
+    has any. remote: whether files are not of this machine. read_columns: branches that are read
+    of the files. columns: of ``x``. cores: that this process may use. load: processes that wanted
+    a core when we began; None where the system does not say. cache: what the config says of later
+    epochs; None where it cannot.
     """
 
     framework: str
