@@ -149,7 +149,9 @@ def _measured(rig: Any, setting: Setting, seconds: float) -> Throughput:
     def tell(line: str) -> None:
         print(line, file=sys.stderr)
 
-    return measure(rig, setting.events, seconds, setting.workers, tell)
+    memory = setting.memory
+    chunks = memory.chunk_size * memory.streams
+    return measure(rig, setting.events, seconds, setting.workers, tell, chunks)
 
 
 def _first_start(config: Path, overrides: list[str], user_code: bool) -> FirstStart:

@@ -12,11 +12,12 @@ from types import FrameType
 from hepdata_adapters.common.runs.stages import WAITING, Frame, Seen, classify
 
 INTERVAL = 0.004  # seconds
-SWITCH = 1e-4
+SWITCH = 2e-5
 """Seconds after which a thread lets go of the interpreter lock while it is looked at.
 
 With Python's 5 ms the sampler would wait until others let go of it themselves, as they do in
-kernels and decompressors, and would see them nowhere else.
+kernels and decompressors, and would see them nowhere else: of 40 % of the time in stretches of
+0.2 ms that hold the lock, it sees none with 5 ms, 19 % with 0.1 ms, 34 % with 0.02 ms.
 """
 
 

@@ -7,6 +7,7 @@ rate; in the other half a `FrameSampler` gives the stages.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -170,13 +171,15 @@ def stage_rows(seconds: Mapping[Seen, float], events: int) -> tuple[StageRow, ..
 class Lap:
     """A measurement that begins after a warm-up, and ends by itself.
 
-    seconds: it lasts. warm_up: seconds before it at most; it ends with ``epoch`` events, too.
-    sampled: whether the stages are looked at, in the second half.
+    seconds: it lasts. warm_up: seconds before it, in which ``least`` events must have come;
+    ``epoch`` events end it, too. sampled: whether the stages are looked at, in the second half.
     """
 
-    def __init__(self, seconds: float, warm_up: float, epoch: int, *, sampled: bool) -> None:
+    def __init__(
+        self, seconds: float, warm_up: float, epoch: int, *, least: int = 0, sampled: bool
+    ) -> None:
         self._parts = [seconds / 2, seconds / 2] if sampled else [seconds]
-        self._warm_up, self._epoch = warm_up, epoch
+        self._warm_up, self._epoch, self._least = warm_up, epoch, least
         self._created = self._begun = time.perf_counter()
         self._first = 0.0
         self._all = self._events = self._bytes = 0
@@ -201,7 +204,8 @@ class Lap:
         self._first = self._first or now - self._created
         self._all += rows
         if self._before is None:
-            if now - self._created >= self._warm_up or self._all >= self._epoch:
+            warm = now - self._created >= self._warm_up and self._all >= self._least
+            if warm or self._all >= self._epoch:
                 self._begin()
             return False
         self._events += rows
@@ -257,13 +261,21 @@ class Throughput:
 
 
 def measure(
-    rig: Rig, events: int, seconds: float, workers: int, tell: Callable[[str], None]
+    rig: Rig,
+    events: int,
+    seconds: float,
+    workers: int,
+    tell: Callable[[str], None],
+    buffered: int = 0,
 ) -> Throughput:
-    """Measure a rig. events: of an epoch. tell: is told what is being done."""
+    """Measure a rig. events: of an epoch. tell: is told what is being done.
+
+    buffered: events of the first chunks of all streams, for which more is read than they hold.
+    """
 
     def read(processes: int) -> Measured:
         with (
-            Lap(seconds, seconds, events, sampled=not processes) as lap,
+            Lap(seconds, seconds, events, least=buffered, sampled=not processes) as lap,
             closing(rig.batches(processes)) as batches,  # type: ignore[type-var]
         ):
             for rows, nbytes in batches:
@@ -274,7 +286,10 @@ def measure(
     def train(processes: int | None) -> Measured:
         held = processes is None
         warm_up = seconds * STEP_WARM_UP if held else seconds
-        with Lap(seconds, warm_up, events * (10**9 if held else 1), sampled=True) as lap:
+        with Lap(
+            seconds, warm_up, sys.maxsize if held else events,
+            least=0 if held else buffered, sampled=True,
+        ) as lap:  # fmt: skip
             rig.train(lap, processes)
         return lap.measured()
 
