@@ -79,8 +79,8 @@ _MODULES = {
 }  # fmt: skip
 # helpers, which work for whoever called them
 _PASSED = (
-    "torch.nn.modules.module", f"{_OURS}common.core", f"{_OURS}torch.training.throughput",
-    f"{_OURS}tf.training.throughput",
+    "torch.nn.modules.module", "torch.autograd.profiler", f"{_OURS}common.core",
+    f"{_OURS}torch.training.throughput", f"{_OURS}tf.training.throughput",
 )  # fmt: skip
 _BLOCKED = {"threading", "queue", "selectors", "concurrent.futures._base"}
 """Modules whose functions wait for other threads."""

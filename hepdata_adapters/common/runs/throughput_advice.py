@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from hepdata_adapters.common.runs.stages import READING
 from hepdata_adapters.common.runs.throughput import Measured, StageRow, Throughput
-from hepdata_adapters.common.runs.throughput_setting import Setting
+from hepdata_adapters.common.runs.throughput_setting import Memory, Setting
 
 EQUAL = 0.8
 """Of the faster one's rate; the slower one is then not alone to blame."""
@@ -20,6 +20,8 @@ LARGE = 0.25
 """The share of a stage that is worth a change."""
 BUSY = 1.0
 """Processes of others for each core, from which on rates are those of a shared machine."""
+REPEATED = 1.5
+"""Times that bytes are read in an epoch, from which on memory is too small."""
 GOOD_BATCH = 1024
 SPARE = 0.5
 """Of the available memory: what reading may take, as the model needs some, too."""
@@ -107,7 +109,7 @@ def remarks_on(found: Throughput, setting: Setting) -> list[str]:
             f"rates are those of a shared machine"
         )
     read = found.loader.rate
-    if read.read and read.from_disk is not None:
+    if read.read and read.from_disk is not None and not setting.memory.keeps_all:
         share = min(1.0, read.from_disk / read.read)
         remarks.append(f"{share:.0%} of what was read of files came from disk, not the page cache")
     if setting.memory.keeps_all and found.loader.epochs > 1:
@@ -142,12 +144,11 @@ def _for_reading(found: Throughput, setting: Setting) -> Iterator[Advice]:
         )
     again = share["fetch"] + share["decompress"] + share["decode"]
     if again > LARGE and not setting.memory.keeps_all:
-        yield from _kept(setting, again)
-    algorithm = setting.compression.partition("-")[0]
-    if share["decompress"] > LARGE and algorithm in _FASTER:
+        yield from _kept(setting, again, times_read(found, setting))
+    if share["decompress"] > LARGE and setting.compression in _FASTER:
         yield Advice(
             f"the files are compressed with {setting.compression}: written anew with "
-            f"{_FASTER[algorithm]} they take less time to decompress"
+            f"{_FASTER[setting.compression]} they take less time to decompress"
         )
     if share["fetch"] > LARGE:
         place = "a copy of the files on this machine" if setting.remote else "a faster disk"
@@ -166,13 +167,27 @@ def _for_reading(found: Throughput, setting: Setting) -> Iterator[Advice]:
         )
 
 
-def _kept(setting: Setting, share: float) -> Iterator[Advice]:
-    """Later epochs that find decoded events."""
+def times_read(found: Throughput, setting: Setting) -> float:
+    """How often each byte of the files is read in an epoch; 0 where that is not known."""
+    rate = found.loader.rate
+    if rate.read is None or not setting.stored or rate.events < setting.round:
+        return 0.0
+    return rate.read / rate.events / setting.stored
+
+
+def _kept(setting: Setting, share: float, times: float) -> Iterator[Advice]:
+    """Units that stay in memory until they are read to their end, or for later epochs."""
     memory = setting.memory
-    fixed = memory.chunks + memory.ahead
-    needed = -(-int(fixed + 1.1 * memory.data) // 2**20)  # MiB
+    room = None if memory.available is None else SPARE * memory.available
+    needed, in_turn = (_mebibytes(memory, data) for data in (memory.data, memory.data_round))
     saved = f"fetch, decompress and decode are {share:.0%} of reading"
-    if memory.available is not None and needed * 2**20 < SPARE * memory.available:
+    if times > REPEATED and room and needed * 2**20 >= room > in_turn * 2**20:
+        yield Advice(
+            f"each event is decompressed {times:.1f} times an epoch, as what the streams read from "
+            f"at a time does not fit into memory",
+            f"'reading.memory={in_turn} MiB'",
+        )
+    if room and needed * 2**20 < room:
         yield Advice(
             f"{saved}; all events decompressed take {memory.data / 2**30:,.2f} GiB, which "
             f"this machine has: later epochs then read no file",
@@ -183,6 +198,10 @@ def _kept(setting: Setting, share: float) -> Iterator[Advice]:
             f"{saved}; later epochs find the events decompressed in a folder on a fast disk",
             "reading.cache=FOLDER",
         )
+
+
+def _mebibytes(memory: Memory, data: int) -> int:
+    return -(-int(memory.chunks + memory.ahead + 1.1 * data) // 2**20)
 
 
 def _for_step(step: Measured, setting: Setting) -> Iterator[Advice]:
