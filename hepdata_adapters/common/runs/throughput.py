@@ -171,8 +171,9 @@ def stage_rows(seconds: Mapping[Seen, float], events: int) -> tuple[StageRow, ..
 class Lap:
     """A measurement that begins after a warm-up, and ends by itself.
 
-    seconds: it lasts. warm_up: seconds before it, in which ``least`` events must have come;
-    ``epoch`` events end it, too. sampled: whether the stages are looked at, in the second half.
+    seconds: it lasts. warm_up: seconds between the first batch (before which processes start) and
+    its beginning, in which ``least`` events must have come; ``epoch`` events end it, too.
+    sampled: whether the stages are looked at, in the second half.
     """
 
     def __init__(
@@ -204,7 +205,8 @@ class Lap:
         self._first = self._first or now - self._created
         self._all += rows
         if self._before is None:
-            warm = now - self._created >= self._warm_up and self._all >= self._least
+            since_first = now - self._created - self._first
+            warm = since_first >= self._warm_up and self._all >= self._least
             if warm or self._all >= self._epoch:
                 self._begin()
             return False

@@ -6,8 +6,9 @@ performance.md has the figures. What would not help where it is measured is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any, Literal
 
 from hepdata_adapters.common.runs.stages import READING
@@ -50,7 +51,7 @@ class Advice:
     override: str = ""
 
     def __str__(self) -> str:
-        return f"{self.text}: --set {self.override}" if self.override else self.text
+        return f"{self.text}: --set {quote(self.override)}" if self.override else self.text
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
@@ -185,13 +186,13 @@ def _kept(setting: Setting, share: float, times: float) -> Iterator[Advice]:
         yield Advice(
             f"each event is decompressed {times:.1f} times an epoch, as what the streams read from "
             f"at a time does not fit into memory",
-            f"'reading.memory={in_turn} MiB'",
+            f"reading.memory={in_turn} MiB",
         )
     if room and needed * 2**20 < room:
         yield Advice(
             f"{saved}; all events decompressed take {memory.data / 2**30:,.2f} GiB, which "
             f"this machine has: later epochs then read no file",
-            f"'reading.memory={needed} MiB'",
+            f"reading.memory={needed} MiB",
         )
     elif setting.cache == "none":
         yield Advice(
@@ -237,12 +238,3 @@ def _takes(row: StageRow | None, whole: str) -> str:
 
 def _speed(found: Measured | None) -> str:
     return f"{found.rate.events_per_second:,.0f} events/s" if found else ""
-
-
-def lines(advice: Sequence[Advice]) -> list[str]:
-    """The advice for people.
-
-    >>> lines([Advice("1 of 2 cores read", "reading.threads=2")])
-    ['1 of 2 cores read: --set reading.threads=2']
-    """
-    return [str(one) for one in advice]

@@ -93,7 +93,8 @@ def overrides(found: Throughput, setting: Setting) -> list[str]:
 
 def test_advice_is_for_the_limit():
     reading = Throughput(READ, None, FAST, FAST)
-    assert overrides(reading, SETTING) == ["'reading.memory=1790 MiB'"]
+    assert overrides(reading, SETTING) == ["reading.memory=1790 MiB"]
+    assert "--set 'reading.memory=1790 MiB'" in str(advice_for(reading, SETTING)[0])
     assert "ZSTD: written anew with LZ4" in "\n".join(map(str, advice_for(reading, SETTING)))
     single = replace(SETTING, threads=1)
     assert overrides(reading, single)[0] == "reading.threads=2"
@@ -138,7 +139,7 @@ def test_units_that_are_read_again_and_again_need_more_memory():
     found = Throughput(READ, None, None, None)  # 1 byte for each 1000 events
     (told,) = [one for one in advice_for(found, large) if one.override]
     assert "decompressed 2.0 times an epoch" in told.text
-    assert told.override == "'reading.memory=800 MiB'"
+    assert told.override == "reading.memory=800 MiB"
     assert overrides(found, replace(large, stored=1e-3)) == []
 
 
