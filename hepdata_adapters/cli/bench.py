@@ -52,9 +52,9 @@ def bench(
         Path | None, typer.Option("--picture", metavar="FILE", help="Draw the stages (PNG, PDF).")
     ] = None,
 ) -> None:
-    """Measure reading and training, and say who is the limit and what to change.
+    """Measure reading and training, and say who is the limit.
 
-    Measures the loader of the training events alone, the training step alone (as fit does it, on
+    Says what to change, too. Measures the loader of the training events alone, the training step alone (as fit does it, on
     batches in memory), and both together, each for some seconds after a warm-up. Trains a model
     that is thrown away; nothing is written. Without labels there is no step.
     """

@@ -18,8 +18,8 @@ call = commands.call
 project = commands.project
 
 COMMANDS = [
-    "inspect", "validate", "verify", "fit", "evaluate", "export", "promote", "rollback", "rollout",
-    "serve", "predict", "convert", "report", "schema", "specs",
+    "inspect", "validate", "verify", "bench", "fit", "evaluate", "export", "promote", "rollback",
+    "rollout", "serve", "predict", "convert", "report", "schema", "specs",
 ]  # fmt: skip
 
 

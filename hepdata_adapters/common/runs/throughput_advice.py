@@ -1,7 +1,7 @@
 """Who is the limit of a training, in words, and what to change.
 
-Each piece of advice was followed on data of the paper's shape and made things faster; docs/
-performance.md has the figures. What would not help where it is measured is not said.
+docs/performance.md has what following it gave on data of the paper's shape. What would not help
+where it is measured is not said.
 """
 
 from __future__ import annotations
@@ -139,9 +139,12 @@ def _for_reading(found: Throughput, setting: Setting) -> Iterator[Advice]:
             f"may hold the interpreter lock: let it work on whole arrays, or give it processes",
             f"training.workers={setting.cores}" if spare else "",
         )
-    if setting.threads < setting.cores and not setting.workers:
+    # with none of them free, a second thread made reading slower
+    free = setting.load is None or setting.load + setting.threads <= setting.cores
+    if setting.threads < setting.cores and free and not setting.workers:
         yield Advice(
-            f"{setting.threads} of {setting.cores} cores read", f"reading.threads={setting.cores}"
+            f"{setting.threads} of {setting.cores} cores read, and others are free",
+            f"reading.threads={setting.cores}",
         )
     again = share["fetch"] + share["decompress"] + share["decode"]
     if again > LARGE and not setting.memory.keeps_all:

@@ -98,6 +98,8 @@ def test_advice_is_for_the_limit():
     assert "ZSTD: written anew with LZ4" in "\n".join(map(str, advice_for(reading, SETTING)))
     single = replace(SETTING, threads=1)
     assert overrides(reading, single)[0] == "reading.threads=2"
+    busy = replace(single, load=1.5)
+    assert "reading.threads=2" not in overrides(reading, busy)
     kept = replace(SETTING, memory=replace(MEMORY, units=2000 * MIB))
     assert overrides(reading, kept) == []
     step = Throughput(READ, None, SLOW, SLOW)
