@@ -54,9 +54,10 @@ def bench(
 ) -> None:
     """Measure reading and training, and say who is the limit.
 
-    Says what to change, too. Measures the loader of the training events alone, the training step alone (as fit does it, on
-    batches in memory), and both together, each for some seconds after a warm-up. Trains a model
-    that is thrown away; nothing is written. Without labels there is no step.
+    Says what to change, too. Measures the loader of the training events alone, the training step
+    alone (as fit does it, on batches in memory), and both together, each for some seconds after
+    a warm-up. Trains a model that is thrown away; writes nothing but specs and the picture.
+    Without labels there is no step.
     """
     from hepdata_adapters.common.config.config_file import load_config
     from hepdata_adapters.common.runs import throughput_advice as advice
