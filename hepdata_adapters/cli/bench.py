@@ -17,7 +17,7 @@ from hepdata_adapters.common.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from hepdata_adapters.common.runs.first_start import FirstStart
-    from hepdata_adapters.common.runs.throughput import Measured, Throughput
+    from hepdata_adapters.common.runs.bench import Measured, Throughput
     from hepdata_adapters.common.runs.throughput_advice import Advice, Limit
     from hepdata_adapters.common.runs.throughput_setting import Setting
 
@@ -145,7 +145,7 @@ def _rig(framework: str, prepared: Any, config: Any) -> Any:
 
 
 def _measured(rig: Any, setting: Setting, seconds: float) -> Throughput:
-    from hepdata_adapters.common.runs.throughput import measure
+    from hepdata_adapters.common.runs.bench import measure
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr)

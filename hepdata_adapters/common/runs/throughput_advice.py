@@ -12,7 +12,7 @@ from shlex import quote
 from typing import Any, Literal
 
 from hepdata_adapters.common.runs.stages import READING
-from hepdata_adapters.common.runs.throughput import Measured, StageRow, Throughput
+from hepdata_adapters.common.runs.bench import Measured, StageRow, Throughput
 from hepdata_adapters.common.runs.throughput_setting import Memory, Setting
 
 EQUAL = 0.8

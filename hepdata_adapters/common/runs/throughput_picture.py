@@ -7,7 +7,7 @@ from typing import Any
 
 from hepdata_adapters.common.core.errors import MissingExtraError
 from hepdata_adapters.common.runs.stages import STAGES, WAITING
-from hepdata_adapters.common.runs.throughput import Throughput
+from hepdata_adapters.common.runs.bench import Throughput
 
 NAMED, DRAWN = 0.05, 0.002
 """The shares from which on a stage has its figure inside of the bar, and is there at all."""

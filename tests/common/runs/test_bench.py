@@ -14,7 +14,7 @@ from hepdata_adapters.common.config.dataset_config import DEFAULT_MEMORY, RunCon
 from hepdata_adapters.common.core.errors import DataError
 from hepdata_adapters.common.runs.process_usage import descendants, peak_memory, usage
 from hepdata_adapters.common.runs.stages import Frame, Seen
-from hepdata_adapters.common.runs.throughput import (
+from hepdata_adapters.common.runs.bench import (
     Lap,
     Measured,
     Rate,
