@@ -13,6 +13,7 @@ from types import FrameType
 import typer
 from typer.exceptions import Exit, TyperException
 
+from hepdata_adapters.cli.bench import bench
 from hepdata_adapters.cli.convert import convert
 from hepdata_adapters.cli.evaluate import evaluate
 from hepdata_adapters.cli.export import export
@@ -55,7 +56,7 @@ def options(
 
 
 COMMANDS = (
-    inspect, validate, verify, materialize, fit, evaluate, export, promote, rollback, rollout,
+    inspect, validate, verify, materialize, bench, fit, evaluate, export, promote, rollback, rollout,
     serve, predict, convert, report, schema,
 )  # fmt: skip
 for command in COMMANDS:

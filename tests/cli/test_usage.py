@@ -18,7 +18,7 @@ call = commands.call
 project = commands.project
 
 COMMANDS = [
-    "inspect", "validate", "verify", "materialize", "fit", "evaluate", "export", "promote",
+    "inspect", "validate", "verify", "materialize", "bench", "fit", "evaluate", "export", "promote",
     "rollback", "rollout", "serve", "predict", "convert", "report", "schema", "specs",
 ]  # fmt: skip
 

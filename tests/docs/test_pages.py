@@ -80,3 +80,30 @@ def test_the_commands_of_the_page_on_lightning(tmp_path: Path) -> None:
         assert "max_steps=3" in done.stderr
     saved = yaml.safe_load((tmp_path / "lightning" / "config.yaml").read_text())
     assert (saved["data"]["exclude"], saved["data"]["batch_size"]) == (["genWeight"], 128)
+
+
+PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\$ hepdata-adapters (.+)$", PERFORMANCE, re.M))
+def test_the_commands_of_the_page_on_performance(command: str) -> None:
+    pytest.importorskip("torch")
+    done = subprocess.run(
+        [sys.executable, "-m", "hepdata_adapters", *command.split()], cwd=ROOT,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    if "--json" in command:
+        document = json.loads(done.stdout)
+        named = PERFORMANCE.partition("prints one JSON document")[2]
+        assert [key for key in document if key in named] == [
+            "setting", "loader", "loader_with_workers", "step", "both", "first_start", "limit",
+            "advice", "remarks",
+        ]  # fmt: skip
+        return
+    (shown,) = re.findall(r"```text\n(.+?)```", PERFORMANCE, re.DOTALL)
+    for text in (shown, done.stdout):  # the page shows what the command prints
+        words = [line.split()[0] for line in text.splitlines() if line.split()]
+        assert {"loader", "step", "both", "stage", "transform", "forward", "NOTE:"} <= {*words}
+        for line in ("memory for reading: ", "files and specs took ", "peak of this process: "):
+            assert line in text

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from hepdata_adapters.common.config.dataset_config import RunConfig, Task
+from hepdata_adapters.common.config.training_config import TrainingConfig
 from hepdata_adapters.common.core.errors import ConfigError, HepDataError
 from hepdata_adapters.common.core.ledger import Ledger
 from hepdata_adapters.common.core.progress import progress_bar
@@ -76,7 +77,7 @@ def _fit(job: TrainingJob, state: dict[str, Any] | None = None) -> dict[str, Any
         for line in _own(net):
             job.console.print(line, highlight=False, soft_wrap=True)
     else:
-        _compile(net, job)
+        compile_model(net, job.task, training)
     sources: dict[SplitName, RootSource] = {
         split: RootSource(
             prepared, batch_size=training.batch_size, split=split, shuffle=split == "train",
@@ -158,9 +159,9 @@ def _own(net: keras.Model) -> list[str]:
     return lines
 
 
-def _compile(net: keras.Model, job: TrainingJob) -> None:
-    training = job.config.training
-    logits = not gives_probabilities(net, job.task)
+def compile_model(net: keras.Model, task: Task, training: TrainingConfig) -> None:
+    """Give a network the loss, optimizer and metrics of its task."""
+    logits = not gives_probabilities(net, task)
     optimizer = keras.optimizers.Adam(
         training.learning_rate,
         # AdamW's decoupled decay, where PyTorch's Adam adds it to the gradient
@@ -168,8 +169,8 @@ def _compile(net: keras.Model, job: TrainingJob) -> None:
     )
     net.compile(
         optimizer,
-        loss=EventLoss(job.task, from_logits=logits),
-        metrics=_metrics(job.task, logits),
+        loss=EventLoss(task, from_logits=logits),
+        metrics=_metrics(task, logits),
         jit_compile=False,  # the last batch has another shape, and compiling costs seconds
     )
 
