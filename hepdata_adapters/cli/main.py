@@ -56,8 +56,8 @@ def options(
 
 
 COMMANDS = (
-    inspect, validate, verify, materialize, bench, fit, evaluate, export, promote, rollback, rollout,
-    serve, predict, convert, report, schema,
+    inspect, validate, verify, materialize, bench, fit, evaluate, export, promote, rollback,
+    rollout, serve, predict, convert, report, schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -91,7 +91,7 @@ def test_the_report_says_who_is_the_limit(call, project, tmp_path):
     assert answer.code == 0, answer.err
     for words in (
         "torch, 2 file(s) (TTree, ", "batches of 16", "events/s", "where the loader's time goes",
-        "where the step's time goes", "memory for reading: 640 MiB (by default): chunks ",
+        "where the step's time goes", "memory for reading: 600 MiB (by default): chunks ",
         "files and specs took ", "the training step is the limit: ",
         "--set training.batch_size=1024", f"picture: {picture}",
     ):  # fmt: skip
