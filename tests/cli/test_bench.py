@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -92,10 +93,11 @@ def test_the_report_says_who_is_the_limit(call, project, tmp_path):
     for words in (
         "torch, 2 file(s) (TTree, ", "batches of 16", "events/s", "where the loader's time goes",
         "where the step's time goes", "memory for reading: 600 MiB (by default): chunks ",
-        "files and specs took ", "the training step is the limit: ",
-        "--set training.batch_size=1024", f"picture: {picture}",
+        "files and specs took ", f"picture: {picture}",
     ):  # fmt: skip
         assert words in answer.out, answer.out
+    # which of the two it is depends on the machine and on who else uses it
+    assert re.search(r" is the limit: [\d,]+ events/s| are about equal", answer.out), answer.out
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert not list(Path(project).glob("runs"))
 
