@@ -93,8 +93,8 @@ def _watch(process: subprocess.Popen[bytes], longest: float) -> tuple[int | None
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     timer = threading.Timer(longest, _end, (process.pid,))
+    start = time.monotonic()  # before the timer's: a process that it ends was not early
     timer.start()
-    start = time.monotonic()
     try:
         _, status, usage = os.wait4(process.pid, 0)
     finally:
