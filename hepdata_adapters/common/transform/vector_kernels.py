@@ -69,13 +69,10 @@ def scatter(
             values[cell] = pad
         for cell in range(len(real)):
             real[cell] = Unsigned(cell) < kept
-        if indicator:
-            at += wide
-            replaced, known = cells[at : at + wide], marks[at : at + wide]
-            for cell in range(len(replaced)):
-                replaced[cell] = np.float32(0.0)
-            for cell in range(len(known)):
-                known[cell] = Unsigned(cell) < kept
+        if indicator:  # without views, which are counted even where there is none
+            for cell in range(width):
+                cells[at + wide + Unsigned(cell)] = np.float32(0.0)
+                marks[at + wide + Unsigned(cell)] = Unsigned(cell) < kept
         for number_in_list in range(size):
             index = Unsigned(number_in_list)
             state = 0
@@ -104,7 +101,7 @@ def scatter(
                     if index < kept:
                         real[index] = False
                         if indicator:
-                            replaced[index] = np.float32(1.0)
+                            cells[at + wide + index] = np.float32(1.0)
                     if len(filled):
                         filled[place] += 1
                 if state & CLIPPED and len(clipped):
