@@ -9,7 +9,7 @@ start of their cluster.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,17 @@ class Reading(NamedTuple):
     ntuple: Any
     pages: DecodedCache
     scratch: Scratch
+
+
+def find_metadata(ntuple: Any, branches: Sequence[Branch]) -> None:
+    """Let uproot find what it keeps of these branches, before threads ask for it.
+
+    It fills its tables where other threads see them: one that comes in the middle misses columns.
+    """
+    known = min(map(len, (ntuple.column_records, *ntuple.page_link_list)))
+    for column in {column for branch in branches for column in branch.columns}:
+        if column < known:
+            ntuple.get_field_metadata(column)
 
 
 def read_pages(

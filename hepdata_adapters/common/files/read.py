@@ -19,7 +19,7 @@ from hepdata_adapters.common.files.basket_reader import BranchRange, read_basket
 from hepdata_adapters.common.files.baskets import check_branch, check_offsets, find_baskets
 from hepdata_adapters.common.files.compression import Scratch
 from hepdata_adapters.common.files.decoded_cache import DecodedCache
-from hepdata_adapters.common.files.ntuple_pages import read_pages
+from hepdata_adapters.common.files.ntuple_pages import find_metadata, read_pages
 from hepdata_adapters.common.files.schema import Branch, is_rntuple
 
 
@@ -72,7 +72,7 @@ def _by_uproot(holder: Any, branch: Branch, start: int, stop: int) -> Column:
 def _read_ntuple(
     tree: Any, branches: Sequence[Branch], start: int, stop: int, kept: DecodedCache, threads: int
 ) -> list[Column]:
-    _ = tree.page_link_list, tree.column_records  # found once, not by each thread
+    find_metadata(tree, branches)
     scratch = Scratch()
     columns = shared_out(
         lambda branch: read_pages(tree, branch, start, stop, kept, scratch), branches, threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hepdata_adapters.common.files.baskets import DamagedError
 from hepdata_adapters.common.files.decoded_cache import DecodedCache
 from hepdata_adapters.common.files.manifest import build_manifest
 from hepdata_adapters.common.files.ntuple_pages import read_pages
+from hepdata_adapters.common.files.read import read_columns
 from hepdata_adapters.common.files.schema import Schema, get_tree, read_schema
 from hepdata_adapters.common.files.source import Source
 
@@ -205,3 +207,27 @@ def test_a_tree_that_is_opened_again_has_no_pages_of_the_one_before(tmp_path: Pa
             for number, file in enumerate(files):
                 assert set(np.asarray(source.read(file, 0, 100)["x"]).tolist()) == {number}
                 assert len(source._decoded._kept) == 2  # the page, and where it is
+
+
+def test_threads_find_all_columns_while_uproot_fills_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that came while another filled uproot's table of columns raised a KeyError."""
+    path = tmp_path / "many.root"
+    with uproot.recreate(path) as file:
+        file.mkrntuple("Events", {f"x{number}": np.arange(10.0) for number in range(20)})
+    tree, schema = opened(path)
+    branches = list(schema.values())
+
+    def slowly(ntuple: Any) -> dict[int, list[Any]]:
+        if ntuple._column_records_dict_ is None:
+            ntuple._column_records_dict_ = {}
+            for record in ntuple.column_records:
+                time.sleep(0.001)
+                ntuple._column_records_dict_.setdefault(record.field_id, []).append(record)
+        return ntuple._column_records_dict_  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(type(tree), "_column_records_dict", property(slowly))
+    tree = get_tree(uproot.open(path), "Events", str(path))
+    columns = read_columns(tree, branches, 0, 10, None, threads=4)
+    assert all(np.array_equal(column, np.arange(10.0)) for column in columns.values())
