@@ -145,6 +145,8 @@ def read_baskets(wanted: Sequence[BranchRange], threads: int = 1) -> list[Column
 
     Raises DamagedError where the header of a basket cannot be.
     """
+    for each in wanted:  # before threads ask: what uproot reads for it, others see half made
+        _ = each.branch.interpretation
     large = sum(basket.size > LARGE for each in wanted for basket in each.baskets)
     scratch = Scratch()
     return shared_out(lambda each: _read(each, scratch), wanted, threads if large > 1 else 1)

@@ -445,3 +445,23 @@ def test_one_basket_of_many_units_is_decoded_once(
     assert len(calls) == 2
     assert np.concatenate([unit["flat"] for unit in read]).tobytes() == flat.tobytes()
     assert [x for unit in read for x in unit["pt"].to_lists()] == lists.to_list()
+
+
+def test_what_uproot_knows_of_a_branch_is_found_before_threads_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """uproot fills tables of its own for it, such as that of streamers, where others see them."""
+    asked = []
+    found = uproot.interpretation.identify.interpretation_of
+
+    def noted(*args: Any, **options: Any) -> Any:
+        asked.append(threading.current_thread())
+        return found(*args, **options)
+
+    monkeypatch.setattr(uproot.interpretation.identify, "interpretation_of", noted)
+    monkeypatch.setattr(basket_reader, "LARGE", 0)
+    with open_root(str(VECTORS)) as directory:
+        tree = directory[tree_names(directory)[0]]
+        wanted = [BranchRange(one, find_baskets(one, 0, 1), 0, 1) for one in tree.branches]
+        read_baskets(wanted, threads=4)
+    assert set(asked) == {threading.main_thread()}
