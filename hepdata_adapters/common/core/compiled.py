@@ -11,16 +11,20 @@ long. (An unsigned and a signed number add up to a float in numba: all of a sum 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core import entrypoints
+from numba.core import entrypoints, types
 from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 Unsigned = np.uintp
+Places: TypeAlias = NDArray[np.uintp]
+"""Of some arrays in memory, ``(k, 2)``: the address of each and its length. See `places_of`."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -53,6 +57,46 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
     kernel._compile_for_args = compile_without_extensions
     return cast("Callable[P, R]", kernel)
+
+
+def places_of(arrays: Sequence[NDArray[Any]]) -> Places:
+    """Where the numbers of arrays are: kernels take any number of arrays of one dtype so.
+
+    The arrays have to stay, and to be contiguous: a kernel finds them by `array_at`.
+
+    >>> import numpy as np
+    >>> @compiled
+    ... def total(places, like):
+    ...     found = 0.0
+    ...     for number in range(len(places)):
+    ...         for value in array_at(places, number, like):
+    ...             found += value
+    ...     return found
+    >>> arrays = [np.array([1.5, 2.0]), np.array([4.0])]
+    >>> total(places_of(arrays), arrays[0])
+    7.5
+    """
+    found = np.empty((len(arrays), 2), np.uintp)
+    for number, array in enumerate(arrays):
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            raise ValueError("an array that is not contiguous and aligned")
+        found[number] = array.__array_interface__["data"][0], array.size
+    return found
+
+
+@compiled
+def array_at(places: Places, number: int, like: NDArray[Any]) -> NDArray[Any]:
+    """Array ``number`` of those of `places_of`, flat, of the dtype of ``like``; for kernels."""
+    found: NDArray[Any] = numba.carray(_pointer(places[number, 0]), places[number, 1], like.dtype)
+    return found
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(context: Any, address: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.uintp), code
 
 
 @contextmanager

@@ -1,20 +1,21 @@
-"""The vectors of a chunk, written branch by branch into the order in which they are delivered.
+"""The vectors of a chunk, written into the order in which they are delivered.
 
 `VectorTransform` says what the result is; here it is made by the kernel, and threads may write
-different branches at once.
+different events at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Column, Jagged, take
+from hepdata_adapters.common.core.compiled import places_of
 from hepdata_adapters.common.core.threads import shared_out
 from hepdata_adapters.common.transform.vector import (
     BEYOND,
@@ -24,41 +25,17 @@ from hepdata_adapters.common.transform.vector import (
     lines_of,
 )
 from hepdata_adapters.common.transform.vector_feature import FeatureTransform
-from hepdata_adapters.common.transform.vector_kernels import scatter, scatter_lengths
+from hepdata_adapters.common.transform.vector_kernels import (
+    BLOCK,
+    FEATURE,
+    scatter,
+    scatter_lengths,
+)
 
 Rows = NDArray[np.int64]
 COUNTED = (BEYOND, FILLED, CLIPPED)
 _NO_STATES = np.empty(0, np.uint8)
 _NO_OFFSETS = np.empty(0, np.int64)
-_NO_LINE = np.empty(0, np.int32)
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a feature goes.
-
-    column: its first of ``x``. lines: the number of its ledger lines for `COUNTED`, -1 where it
-    has none.
-    """
-
-    feature: FeatureTransform
-    column: int
-    lines: tuple[int, int, int]
-
-    @cached_property
-    def numbers(self) -> tuple[int, int, float, float, float, float, Any, Any, bool, bool]:
-        """What the kernel takes of the feature."""
-        feature = self.feature
-        return (
-            self.column, feature.width, feature.center, feature.factor, *feature.interval,
-            np.float32(feature.fill), np.float32(feature.pad), feature.indicator,
-            feature.kind == "jagged" and feature.overflow == "error",
-        )  # fmt: skip
-
-    @property
-    def encoded(self) -> bool:
-        """Whether the reference scales the values: the kernel knows no functions and no float16."""
-        return self.feature.function is not None or self.feature.dtype == "float16"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +67,8 @@ class VectorWriter:
 
     def __init__(self, transform: VectorTransform) -> None:
         self.transform = transform
-        self._targets = _targets(transform)
+        self._table = _table(transform)
+        self._fill_is_error = np.array([one.missing is None for one in transform.features], bool)
         self._jagged = transform.jagged
 
     def empty(self, n: int) -> VectorRows:
@@ -116,11 +94,62 @@ class VectorWriter:
         The reference then says which one, and why.
         """
         self._write_lengths(columns, rows, places, to.lengths)
+        raw: dict[np.dtype[Any], list[int]] = {}
+        scaled: list[int] = []  # by the reference: kernels know no functions and no float16
+        for number, feature in enumerate(self.transform.features):
+            if feature.function is not None or feature.dtype == "float16":
+                scaled.append(number)
+            else:
+                raw.setdefault(_content(columns[feature.branch]).dtype, []).append(number)
+        work = []
+        for numbers in raw.values():
+            lists = [_Lists.of(columns[self._branch(number)]) for number in numbers]
+            work += self._pieces(numbers, lists, rows, places, to, threads)
+        if scaled:
+            features = [self.transform.features[number] for number in scaled]
+            lists = shared_out(
+                lambda one: _encoded(one, columns[one.branch], rows), features, threads
+            )
+            work += self._pieces(scaled, lists, np.arange(len(rows)), places, to, threads)
+        return all(shared_out(lambda write: write(), work, threads))
 
-        def write(target: Target) -> bool:
-            return _written(target, columns[target.feature.branch], rows, places, to)
+    def _branch(self, number: int) -> str:
+        return self.transform.features[number].branch
 
-        return all(shared_out(write, self._targets, threads))
+    def _pieces(
+        self,
+        numbers: list[int],
+        lists: Sequence[_Lists],
+        rows: Rows,
+        places: Rows,
+        to: VectorRows,
+        threads: int,
+    ) -> list[Callable[[], bool]]:
+        """Writes features of one dtype, a piece of the rows each; False if a value is refused."""
+        like = lists[0].content
+        contents, states, offsets = (places_of([one[part] for one in lists]) for part in range(3))
+        features, fill_is_error = self._table[numbers], self._fill_is_error[numbers]
+
+        def write(piece: slice) -> bool:
+            found = np.zeros((len(numbers), 2), np.int64)
+            scatter(
+                like,
+                contents,
+                states,
+                offsets,
+                features,
+                rows[piece],
+                places[piece],
+                to.x,
+                to.mask,
+                to.counts,
+                found,
+            )
+            assert lists  # noqa: S101 (they stay for as long as the kernel reads them)
+            return not found[:, 1].any() and not found[fill_is_error, 0].any()
+
+        size = max(-(-len(rows) // threads), BLOCK)
+        return [partial(write, slice(first, first + size)) for first in range(0, len(rows), size)]
 
     def _write_lengths(
         self,
@@ -140,40 +169,50 @@ class VectorWriter:
             scatter_lengths(offsets, rows, places, width, lengths, np.array(numbers))
 
 
-def _written(target: Target, column: Column, rows: Rows, places: Rows, to: VectorRows) -> bool:
-    states = _NO_STATES
-    if target.encoded:
-        column, states = _encoded(target.feature, take(column, rows))
-        rows = np.arange(len(rows))
-    content, offsets = column, _NO_OFFSETS
-    if isinstance(column, Jagged):
-        content, offsets = column.content, column.offsets
-    lines = (_NO_LINE if line < 0 else to.counts[line] for line in target.lines)
-    filled, refused = scatter(
-        np.asarray(content).reshape(-1), states, offsets, rows, places, *target.numbers,
-        to.x, to.mask, *lines,
-    )  # fmt: skip
-    return not refused and not (filled and target.feature.missing is None)
+class _Lists(NamedTuple):
+    """The values of a branch: content, states of scaled values, and offsets of lists."""
+
+    content: NDArray[Any]
+    states: NDArray[np.uint8] = _NO_STATES
+    offsets: NDArray[np.int64] = _NO_OFFSETS
+
+    @classmethod
+    def of(cls, column: Column, states: NDArray[np.uint8] = _NO_STATES) -> _Lists:
+        offsets = column.offsets if isinstance(column, Jagged) else _NO_OFFSETS
+        return cls(
+            np.require(_content(column), None, ("C", "A")),
+            states,
+            np.require(offsets, None, ("C", "A")),
+        )
 
 
-def _targets(transform: VectorTransform) -> tuple[Target, ...]:
-    """The features of a transform and their places."""
-    found, column, line = [], 0, 0
+def _content(column: Column) -> NDArray[Any]:
+    return np.asarray(column.content if isinstance(column, Jagged) else column)
+
+
+def _table(transform: VectorTransform) -> NDArray[Any]:
+    """What the kernel takes of the features of a transform, ``(k,)`` of `FEATURE`."""
+    rows: list[tuple[object, ...]] = []
+    column = line = 0
     for feature in transform.features:
         kinds = lines_of(feature)
-        lines = [line + kinds.index(kind) if kind in kinds else -1 for kind in COUNTED]
-        found.append(Target(feature, column, (lines[0], lines[1], lines[2])))
+        lines = [line + kinds.index(one) if one in kinds else -1 for one in COUNTED]
+        rows.append((
+            column, feature.width, feature.center, feature.factor, *feature.interval,
+            feature.fill, feature.pad, *lines, feature.indicator,
+            feature.kind == "jagged" and feature.overflow == "error",
+        ))  # fmt: skip
         column += feature.columns
         line += len(kinds)
-    return tuple(found)
+    return np.array(rows, FEATURE)
 
 
-def _encoded(feature: FeatureTransform, column: Column) -> tuple[Column, NDArray[np.uint8]]:
-    """Values scaled by the reference, and their states for the kernel."""
-    content = column.content if isinstance(column, Jagged) else column
-    found = feature.encode(content)
+def _encoded(feature: FeatureTransform, column: Column, rows: Rows) -> _Lists:
+    """Events ``rows``, scaled by the reference, and the states of their values for the kernel."""
+    column = take(column, rows)
+    found = feature.encode(_content(column))
     states = found.filled.astype(np.uint8)
     states |= found.clipped.astype(np.uint8) << 1
     states |= (found.refused & ~found.filled).astype(np.uint8) << 2
     values = Jagged(found.values, column.offsets) if isinstance(column, Jagged) else found.values
-    return values, states.reshape(-1)
+    return _Lists.of(values, states.reshape(-1))
