@@ -93,7 +93,7 @@ class BranchRange:
         """Data, and ends of lists if there are any, of baskets that are kept, by number."""
         if self.kept is None:
             return {}
-        numbers = [basket.number for basket in self.baskets]
+        numbers = [one.number for one in self.baskets if self._worth_keeping(one.entries)]
         found = ((number, self.kept.get(self.owner, self._key(number))) for number in numbers)
         return {number: arrays for number, arrays in found if arrays is not None}
 
@@ -111,8 +111,11 @@ class BranchRange:
             return
         for place, entries in enumerate(data.entries.tolist()):
             number = data.numbers[place]
-            if worth_keeping(entries, self.stop - self.start) and number not in self.decoded:
+            if self._worth_keeping(entries) and number not in self.decoded:
                 self.kept.keep(self.owner, self._key(number), data.of(place))
+
+    def _worth_keeping(self, entries: int) -> bool:
+        return worth_keeping(entries, self.stop - self.start)
 
     def _key(self, number: int) -> tuple[int, int]:
         return id(self.branch), number

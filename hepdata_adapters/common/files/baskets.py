@@ -79,16 +79,17 @@ def find_baskets(branch: Any, start: int, stop: int) -> list[Basket]:
         raise DamagedError(f"its baskets hold entries {_some(edges)}")
     first = max(int(np.searchsorted(edges, start, "right")) - 1, 0)
     last = int(np.searchsorted(edges, stop, "left"))
-    seeks, sizes = branch.member("fBasketSeek"), branch.member("fBasketBytes")
+    borders = edges[first : last + 1].tolist()
+    own = slice(first, min(last, normal))
+    places = [branch.member(name)[own].tolist() for name in ("fBasketSeek", "fBasketBytes")]
     end = branch.file.fEND
     found = []
-    for number, edge, next_edge in zip(
-        range(first, last), edges[first:last].tolist(), edges[first + 1 :].tolist(), strict=False
-    ):
+    for index, number in enumerate(range(first, last)):
+        edge, next_edge = borders[index : index + 2]
         if number >= normal:
             found.append(Basket(number, 0, 0, edge, next_edge - edge, kept[number - normal]))
             continue
-        seek, size = int(seeks[number]), int(sizes[number])
+        seek, size = places[0][index], places[1][index]
         if seek <= 0 or size <= 0 or seek + size > end:
             raise DamagedError(f"basket {number} at bytes {seek} to {seek + size} of {end}")
         found.append(Basket(number, seek, size, edge, next_edge - edge))

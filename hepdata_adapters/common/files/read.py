@@ -52,8 +52,8 @@ def _read_ttree(
         BranchRange(holder, find_baskets(holder, start, stop), start, stop, tree, kept)
         for holder in holders
     ]
-    ranges = {place for each in wanted for place in each.places()}
     ahead = getattr(tree.file.source, "ahead", None)
+    ranges = {place for each in wanted for place in each.places()} if ahead else set()
     with ahead(ranges) if ahead else nullcontext():
         return [
             _by_uproot(holder, branch, start, stop) if column is None else column

@@ -178,12 +178,15 @@ class _Lists(NamedTuple):
 
     @classmethod
     def of(cls, column: Column, states: NDArray[np.uint8] = _NO_STATES) -> _Lists:
-        offsets = column.offsets if isinstance(column, Jagged) else _NO_OFFSETS
-        return cls(
-            np.require(_content(column), None, ("C", "A")),
-            states,
-            np.require(offsets, None, ("C", "A")),
-        )
+        if isinstance(column, Jagged):
+            return cls(_plain(column.content), states, _plain(column.offsets))
+        return cls(_plain(column), states)
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as kernels take it by its place."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.require(array, None, ("C", "A"))
 
 
 def _content(column: Column) -> NDArray[Any]:
