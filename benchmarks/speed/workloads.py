@@ -107,7 +107,7 @@ def workloads(scale: float = 1.0, *, quick: bool = False) -> list[Workload]:
     found += [
         Workload(
             f"wide-{format_.lower()}-{kind}", f"10 floats, {format_}, {words} {parts[format_]}",
-            Inputs("wide", 1, total, format_, cluster=cluster), _flat(10), {}, memory=64 * little,
+            Inputs("wide", 1, total, format_, cluster=cluster), _flat(10), {},
         )
         for format_ in formats
         for kind, words, cluster in (

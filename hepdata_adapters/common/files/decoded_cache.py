@@ -66,6 +66,12 @@ class DecodedCache:
             self._kept.move_to_end((id(owner), key))
             return self._kept[id(owner), key][0]
 
+    def first_to_go(self, owner: object, key: Hashable) -> None:
+        """Let something go before all else, as nobody is about to ask for it."""
+        with self._lock:
+            if (id(owner), key) in self._kept:
+                self._kept.move_to_end((id(owner), key), last=False)
+
     def keep(self, owner: object, key: Hashable, arrays: Arrays) -> None:
         """Keep arrays that nobody writes to; more than there is room for are not kept."""
         size = sum(array.nbytes for array in arrays)

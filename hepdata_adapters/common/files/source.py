@@ -96,6 +96,14 @@ class Source:
             self._units.keep(key, columns)
         return columns
 
+    def used_up(self, file: FileInfo, number: int) -> None:
+        """Nobody needs the unit again in this epoch: where room is needed, it is the first to go.
+
+        The units in use come in turn. To let go of the one that was used last would be to let go
+        of the one that is needed next, each time.
+        """
+        self._recent.first_to_go(UnitKey(file, number, self.branches))
+
     def read(self, file: FileInfo, start: int, stop: int) -> Columns:
         """Columns of entries ``start`` to ``stop``, the derived ones computed.
 

@@ -71,6 +71,10 @@ class RecentUnits:
         """Keep columns, and let go of what was not used for the longest time."""
         self._cache.keep_last(self, key.place, columns, held_bytes(columns))
 
+    def first_to_go(self, key: UnitKey) -> None:
+        """Let a unit go before all else."""
+        self._cache.first_to_go(self, key.place)
+
     @property
     def held(self) -> int:
         """Bytes of the units."""

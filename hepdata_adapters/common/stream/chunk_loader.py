@@ -107,11 +107,15 @@ class ChunkLoader:
 
     def _write(self, part: UnitRange, to: _ChunkRows) -> None:
         """The events of a unit range into the rows that come next."""
-        events = self._delivered(self._events(part.file, part.unit), part)
+        unit = self._events(part.file, part.unit)
+        events = self._delivered(unit, part)
         weights = events.weights
         if part.label is not None:
             weights = self._sampled_weight(weights, part.label)
         to.write(events, weights, part.file)
+        if part.label is None and part.last == len(unit.rows):
+            file = unit.unit.file
+            self._source(file).used_up(file, part.unit)
 
     def _events(self, number: int, unit: int) -> UnitEvents:
         """The events of a unit of a file that are selected and belong to the split."""
