@@ -11,6 +11,8 @@ from pathlib import Path
 from hepdata_adapters.common.core.errors import ConfigError
 
 LEAST_PROCESSES, PER_CORE = 32, 4
+MOST_KEPT = 32 * 2**20  # bytes of an array: glibc's largest threshold
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def check_processes(what: str, count: int) -> None:
@@ -47,15 +49,28 @@ def return_memory() -> None:
 
     What threads allocate and free in turn leaves holes, which a process otherwise keeps.
     """
-    trim = _malloc_trim()
+    trim = _of_c_library("malloc_trim")
     if trim is not None:
         trim(0)
 
 
+def keep_freed_memory() -> None:
+    """Let this process use freed arrays of up to 32 MiB again, as the C library (glibc) learns to.
+
+    TensorFlow forbids it as soon as a dataset has a generator (M_MMAP_THRESHOLD, 128 KiB): each
+    array is then memory that is new to the process, with a fault for each page of it, which took
+    half the time of a stream.
+    """
+    settings = _of_c_library("mallopt")
+    if settings is not None:
+        settings(_M_MMAP_THRESHOLD, MOST_KEPT)
+        settings(_M_TRIM_THRESHOLD, 2 * MOST_KEPT)  # as glibc itself sets the two
+
+
 @cache
-def _malloc_trim() -> Callable[[int], int] | None:
+def _of_c_library(name: str) -> Callable[..., int] | None:
     try:
-        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
         return None
     return found

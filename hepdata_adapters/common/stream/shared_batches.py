@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -20,10 +19,10 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import OFFSETS, Jagged
 from hepdata_adapters.common.core.errors import ConfigError
+from hepdata_adapters.common.core.reused_memory import ALIGNMENT, ReusedMemory
 from hepdata_adapters.common.stream.dataset import Batch, Dataset, label_dtype
 
 Memory = bytearray | mmap.mmap | NDArray[np.uint8]
-ALIGNMENT = 64  # a cache line; frameworks take arrays so aligned without a copy
 MOST_FREE = 8  # blocks that `Copies` keeps
 
 
@@ -140,41 +139,17 @@ def anonymous_memory(size: int) -> int:
 
 
 class Copies:
-    """Copies of batches, in memory that is used again as soon as nobody refers to a copy.
-
-    To get as much fresh memory from the system takes several times as long as the copy itself.
-    """
+    """Copies of batches, in memory that is used again as soon as nobody refers to a copy."""
 
     def __init__(self, fields: tuple[Field, ...], rows: int) -> None:
         self._slot = Slots(fields, rows, count=1)
-        self._free: list[NDArray[np.uint8]] = []
+        self._memory = ReusedMemory(MOST_FREE)
 
     def __call__(self, batch: Batch) -> Batch:
         """The same arrays, each starting at a multiple of `ALIGNMENT`."""
-        try:
-            block = self._free.pop()
-        except IndexError:
-            room = np.empty(self._slot.nbytes + ALIGNMENT, np.uint8)
-            block = room[-room.ctypes.data % ALIGNMENT :][: self._slot.nbytes]
-        loan = _Loan(block)
-        weakref.finalize(loan, self._give_back, block).atexit = False
-        memory = np.asarray(loan)
+        memory = self._memory.empty(self._slot.nbytes, np.uint8)
         rows = self._slot.write(memory, 0, batch)
         return self._slot.views(memory, 0, rows)
-
-    def _give_back(self, block: NDArray[np.uint8]) -> None:
-        if len(self._free) < MOST_FREE:
-            self._free.append(block)
-
-
-class _Loan:
-    """What owns the memory of a copy, for numpy: it lives as long as any array made of it.
-
-    An array could not take its place: numpy lets a view refer past it, to the block itself.
-    """
-
-    def __init__(self, block: NDArray[np.uint8]) -> None:
-        self.__array_interface__ = block.__array_interface__
 
 
 def _aligned(offset: int) -> int:

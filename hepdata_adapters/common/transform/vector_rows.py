@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hepdata_adapters.common.core.columns import Column, Jagged, take
 from hepdata_adapters.common.core.compiled import places_of
+from hepdata_adapters.common.core.reused_memory import ReusedMemory
 from hepdata_adapters.common.core.threads import shared_out
 from hepdata_adapters.common.transform.vector import (
     BEYOND,
@@ -33,6 +34,7 @@ from hepdata_adapters.common.transform.vector_kernels import (
 )
 
 Rows = NDArray[np.int64]
+KEPT = 6  # arrays: those of two chunks
 COUNTED = (BEYOND, FILLED, CLIPPED)
 _NO_STATES = np.empty(0, np.uint8)
 _NO_OFFSETS = np.empty(0, np.int64)
@@ -70,14 +72,15 @@ class VectorWriter:
         self._table = _table(transform)
         self._fill_is_error = np.array([one.missing is None for one in transform.features], bool)
         self._jagged = transform.jagged
+        self._memory = ReusedMemory(KEPT)
 
     def empty(self, n: int) -> VectorRows:
-        """Arrays for n events."""
+        """Arrays for n events; their memory is used again when nobody refers to them."""
         d, lines = self.transform.num_features, len(self.transform.counted)
         return VectorRows(
-            np.empty((n, d), np.float32),
-            np.empty((n, d), np.bool_),
-            np.empty((n, len(self._jagged)), np.int32),
+            self._memory.empty((n, d), np.float32),
+            self._memory.empty((n, d), np.bool_),
+            self._memory.empty((n, len(self._jagged)), np.int32),
             np.zeros((lines, n), np.int32),
         )
 

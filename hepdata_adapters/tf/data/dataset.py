@@ -13,6 +13,7 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from hepdata_adapters.common.core.errors import ConfigError, HepDataError, refuse_change
+from hepdata_adapters.common.core.machine import keep_freed_memory
 from hepdata_adapters.common.core.stopwatch import Stopwatch
 from hepdata_adapters.common.events.split import SplitName
 from hepdata_adapters.common.plan.shard import Shard, Uneven
@@ -200,6 +201,7 @@ class RootSource(BatchSource):
             reader, self._idle = self._idle, None
         if reader is None:
             reader = self._reader()
+        keep_freed_memory()  # this generator has just made TensorFlow forbid it
         complete = False
         try:
             with _shutdown.watched(reader):

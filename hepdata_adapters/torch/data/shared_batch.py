@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from hepdata_adapters.common.core.reused_memory import ALIGNMENT
 from hepdata_adapters.common.stream.dataset import Batch
 from hepdata_adapters.torch.data.convert import TensorBatch, WholeBatch
 
-ALIGNMENT = 64  # a cache line
 Place = tuple[str, int, str, tuple[int, ...]]
 """An array in the block: its name, first byte, dtype and shape."""
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from hepdata_adapters.common.core.errors import ConfigError, InvalidValueError, WorkerError
 from hepdata_adapters.common.core.ledger import SharedLedger
+from hepdata_adapters.common.core.reused_memory import ALIGNMENT
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream.epoch import EpochOptions
 from hepdata_adapters.common.stream.event_stream import EventStream
 from hepdata_adapters.common.stream.prepare import prepare
 from hepdata_adapters.common.stream.shared_batches import (
-    ALIGNMENT,
     Copies,
     Field,
     Slots,
