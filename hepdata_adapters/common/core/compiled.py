@@ -76,12 +76,14 @@ def places_of(arrays: Sequence[NDArray[Any]]) -> Places:
     >>> total(places_of(arrays), arrays[0])
     7.5
     """
-    found = np.empty((len(arrays), 2), np.uintp)
-    for number, array in enumerate(arrays):
-        if not (array.flags.c_contiguous and array.flags.aligned):
-            raise ValueError("an array that is not contiguous and aligned")
-        found[number] = array.__array_interface__["data"][0], array.size
-    return found
+    known: dict[int, tuple[int, int]] = {}  # the same offsets may come many times
+    for array in arrays:
+        if id(array) not in known:
+            flags = array.flags
+            if not (flags.c_contiguous and flags.aligned):
+                raise ValueError("an array that is not contiguous and aligned")
+            known[id(array)] = array.__array_interface__["data"][0], array.size
+    return np.array([known[id(array)] for array in arrays], np.uintp).reshape(-1, 2)
 
 
 @compiled

@@ -72,6 +72,12 @@ class VectorWriter:
         self._table = _table(transform)
         self._fill_is_error = np.array([one.missing is None for one in transform.features], bool)
         self._jagged = transform.jagged
+        features = list(enumerate(transform.features))
+        # by the reference: the kernel knows no functions and no float16
+        self._encoded = [
+            (number, one) for number, one in features if one.function or one.dtype == "float16"
+        ]
+        self._raw = [(at, one.branch) for at, one in features if (at, one) not in self._encoded]
         self._memory = ReusedMemory(KEPT)
 
     def empty(self, n: int) -> VectorRows:
@@ -97,58 +103,36 @@ class VectorWriter:
         The reference then says which one, and why.
         """
         self._write_lengths(columns, rows, places, to.lengths)
-        raw: dict[np.dtype[Any], list[int]] = {}
-        scaled: list[int] = []  # by the reference: kernels know no functions and no float16
-        for number, feature in enumerate(self.transform.features):
-            if feature.function is not None or feature.dtype == "float16":
-                scaled.append(number)
-            else:
-                raw.setdefault(_content(columns[feature.branch]).dtype, []).append(number)
+        raw: dict[np.dtype[Any], list[_Values]] = {}
+        for number, branch in self._raw:
+            values = _Values.of(number, columns[branch])
+            raw.setdefault(values.content.dtype, []).append(values)
         work = []
-        for numbers in raw.values():
-            lists = [_Lists.of(columns[self._branch(number)]) for number in numbers]
-            work += self._pieces(numbers, lists, rows, places, to, threads)
-        if scaled:
-            features = [self.transform.features[number] for number in scaled]
-            lists = shared_out(
-                lambda one: _encoded(one, columns[one.branch], rows), features, threads
-            )
-            work += self._pieces(scaled, lists, np.arange(len(rows)), places, to, threads)
+        for branches in raw.values():
+            work += self._pieces(branches, rows, places, to, threads)
+        if self._encoded:
+            encoded = shared_out(
+                lambda one: _encoded(*one, take(columns[one[1].branch], rows)),
+                self._encoded, threads,
+            )  # fmt: skip
+            work += self._pieces(encoded, np.arange(len(rows)), places, to, threads)
         return all(shared_out(lambda write: write(), work, threads))
 
-    def _branch(self, number: int) -> str:
-        return self.transform.features[number].branch
-
     def _pieces(
-        self,
-        numbers: list[int],
-        lists: Sequence[_Lists],
-        rows: Rows,
-        places: Rows,
-        to: VectorRows,
-        threads: int,
+        self, branches: Sequence[_Values], rows: Rows, places: Rows, to: VectorRows, threads: int
     ) -> list[Callable[[], bool]]:
-        """Writes features of one dtype, a piece of the rows each; False if a value is refused."""
-        like = lists[0].content
-        contents, states, offsets = (places_of([one[part] for one in lists]) for part in range(3))
-        features, fill_is_error = self._table[numbers], self._fill_is_error[numbers]
+        """Writes branches of one dtype, a piece of the rows each; False if a value is refused."""
+        numbers, contents, states, offsets = zip(*branches, strict=True)
+        like = np.empty(0, contents[0].dtype)
+        values = places_of(contents), places_of(states), places_of(offsets)
+        features, fill_is_error = self._table[list(numbers)], self._fill_is_error[list(numbers)]
 
         def write(piece: slice) -> bool:
             found = np.zeros((len(numbers), 2), np.int64)
             scatter(
-                like,
-                contents,
-                states,
-                offsets,
-                features,
-                rows[piece],
-                places[piece],
-                to.x,
-                to.mask,
-                to.counts,
-                found,
+                like, *values, features, rows[piece], places[piece], to.x, to.mask, to.counts, found
             )
-            assert lists  # noqa: S101 (they stay for as long as the kernel reads them)
+            assert branches  # noqa: S101 (their arrays stay for as long as the kernel reads them)
             return not found[:, 1].any() and not found[fill_is_error, 0].any()
 
         size = max(-(-len(rows) // threads), BLOCK)
@@ -172,28 +156,25 @@ class VectorWriter:
             scatter_lengths(offsets, rows, places, width, lengths, np.array(numbers))
 
 
-class _Lists(NamedTuple):
-    """The values of a branch: content, states of scaled values, and offsets of lists."""
+class _Values(NamedTuple):
+    """The values of a feature: content, states of encoded values, and offsets of lists."""
 
+    number: int
     content: NDArray[Any]
-    states: NDArray[np.uint8] = _NO_STATES
-    offsets: NDArray[np.int64] = _NO_OFFSETS
+    states: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, column: Column, states: NDArray[np.uint8] = _NO_STATES) -> _Lists:
+    def of(cls, number: int, column: Column, states: NDArray[np.uint8] = _NO_STATES) -> _Values:
         if isinstance(column, Jagged):
-            return cls(_plain(column.content), states, _plain(column.offsets))
-        return cls(_plain(column), states)
+            return cls(number, _plain(column.content), states, _plain(column.offsets))
+        return cls(number, _plain(column), states, _NO_OFFSETS)
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
     """The array as kernels take it by its place."""
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else np.require(array, None, ("C", "A"))
-
-
-def _content(column: Column) -> NDArray[Any]:
-    return np.asarray(column.content if isinstance(column, Jagged) else column)
 
 
 def _table(transform: VectorTransform) -> NDArray[Any]:
@@ -213,12 +194,12 @@ def _table(transform: VectorTransform) -> NDArray[Any]:
     return np.array(rows, FEATURE)
 
 
-def _encoded(feature: FeatureTransform, column: Column, rows: Rows) -> _Lists:
-    """Events ``rows``, scaled by the reference, and the states of their values for the kernel."""
-    column = take(column, rows)
-    found = feature.encode(_content(column))
+def _encoded(number: int, feature: FeatureTransform, column: Column) -> _Values:
+    """A column scaled by the reference, and the states of its values for the kernel."""
+    content = column.content if isinstance(column, Jagged) else column
+    found = feature.encode(content)
     states = found.filled.astype(np.uint8)
     states |= found.clipped.astype(np.uint8) << 1
     states |= (found.refused & ~found.filled).astype(np.uint8) << 2
     values = Jagged(found.values, column.offsets) if isinstance(column, Jagged) else found.values
-    return _Lists.of(values, states.reshape(-1))
+    return _Values.of(number, values, states.reshape(-1))
