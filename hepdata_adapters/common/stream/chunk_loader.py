@@ -33,6 +33,7 @@ from hepdata_adapters.common.transform.output import Line
 from hepdata_adapters.common.transform.vector_rows import VectorWriter
 
 Rows = NDArray[np.int64]
+MOST_MEMBERS = 32  # units: a chunk takes a part of each that is in use
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,7 @@ class ChunkLoader:
         self._reading = reading
         vector = dataset.transform.vector
         self._writer = VectorWriter(vector) if vector else None
+        self._members: dict[tuple[int, int], Rows] = {}  # of file and unit: those that count
         self._sources: dict[tuple[str, ...], Source] = {}
         self._by_file: dict[tuple[str, str], Source] = {}
 
@@ -123,8 +125,16 @@ class ChunkLoader:
         file = dataset.manifest.files[number]
         self._reading(number, int(file.units[unit]), int(file.units[unit + 1]))
         read = read_unit(self._source(file), file, unit, keep=True)
-        events = UnitEvents(read, dataset.config, dataset.layout, label_dtype(dataset))
-        return events.of(self._split)
+        dtype = label_dtype(dataset)
+        events = UnitEvents(
+            read, dataset.config, dataset.layout, dtype, self._members.get((number, unit))
+        )
+        if events.index is None:
+            events = events.of(self._split)
+            self._members[number, unit] = events.rows
+            if len(self._members) > MOST_MEMBERS:
+                del self._members[next(iter(self._members))]
+        return events
 
     def _delivered(self, events: UnitEvents, part: UnitRange) -> UnitEvents:
         """The events of a part: of one class, and each as often as it is drawn, if so wanted."""
