@@ -46,7 +46,7 @@ class ReusedMemory:
         dtype = np.dtype(dtype)
         size = prod(shape) * dtype.itemsize
         block = self._taken(size)
-        loan = _Loan(block)
+        loan = Loan(block)
         weakref.finalize(loan, self._give_back, block).atexit = False
         return np.asarray(loan)[:size].view(dtype).reshape(shape)
 
@@ -68,7 +68,7 @@ class ReusedMemory:
                 self._lock.release()
 
 
-class _Loan:
+class Loan:
     """What owns the memory of an array, for numpy: it lives as long as any array made of it.
 
     An array could not take its place: numpy lets a view refer past it, to the block itself.

@@ -12,7 +12,7 @@ from hepdata_adapters.common.core.errors import StateError
 from hepdata_adapters.common.stream.epoch import Epoch
 from hepdata_adapters.torch.data.convert import TensorBatch, WholeBatch, to_tensors
 from hepdata_adapters.torch.data.epoch_source import EpochSource
-from hepdata_adapters.torch.data.shared_batch import SharedBatch
+from hepdata_adapters.torch.data.shared_batch import SharedBatch, SharedBlocks
 
 
 class BatchIterator(Iterator[TensorBatch]):
@@ -34,7 +34,9 @@ class BatchIterator(Iterator[TensorBatch]):
         self._delivered += 1
         if self._dataset.batch_size is None:
             return {name: values[0] for name, values in to_tensors(batch).items()}
-        return SharedBatch.of(batch) if self._in_worker else WholeBatch(to_tensors(batch))
+        if self._in_worker:
+            return SharedBatch.of(batch, _blocks)
+        return WholeBatch(to_tensors(batch))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch began, and what this worker delivered of it since."""
@@ -64,3 +66,6 @@ class BatchIterator(Iterator[TensorBatch]):
         self._epoch, self._delivered = epoch, delivered
         left = replace(epoch, start=epoch.start + delivered * self._workers)
         self._batches = self._dataset.read(left, self._worker, self._workers)
+
+
+_blocks = SharedBlocks()  # of this worker process, for all its passes

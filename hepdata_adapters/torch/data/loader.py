@@ -21,7 +21,7 @@ from hepdata_adapters.common.stream.main_script import not_run_again
 from hepdata_adapters.torch.data.convert import TensorBatch
 from hepdata_adapters.torch.data.epoch_source import EpochSource
 
-PREFETCH = 4  # batches a worker may be ahead: chunks are loaded in bursts
+PREFETCH = 8  # batches a worker may be ahead: it makes a chunk, which has as many, at once
 SECONDS_TO_DIE = 1  # between a closed connection and the end of its process
 _FIXED = {"num_workers", "pin_memory", "pin_memory_device", "prefetch_factor", "timeout"}
 _GIVEN_TO_THE_DATASET = {"batch_size": None, "drop_last": False, "shuffle": False}

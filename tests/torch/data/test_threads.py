@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from hepdata_adapters.common.core.reused_memory import ALIGNMENT
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream.prepare import prepare
 from hepdata_adapters.torch import RootIterableDataset
@@ -102,8 +103,9 @@ def test_a_batch_of_a_worker_is_one_block(files):
     arrays = {name: values.numpy() for name, values in batch.items()}
     shared = SharedBatch.of(arrays)
     assert isinstance(shared, WholeBatch)
-    start, size = shared.block.data_ptr(), len(shared.block)
-    assert shared.block.is_shared()
+    block = shared.block.tensor
+    start, size = block.data_ptr(), len(block)
+    assert block.is_shared()
     for values in shared.values():
         assert start <= values.data_ptr() <= start + size - values.nbytes
     again = pickle.loads(pickle.dumps(shared))
@@ -113,6 +115,30 @@ def test_a_batch_of_a_worker_is_one_block(files):
     for name, values in arrays.items():
         assert (check[name].dtype, check[name].shape) == (values.dtype, values.shape)
         assert check[name].tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_loader_hands_over_blocks_and_uses_them_again(files, plain):
+    """The DataLoader copied each batch in the worker, and sent all its tensors by themselves."""
+    dataset = dataset_of(prepared(files))
+    if plain:
+        context = "forkserver"
+        loader = DataLoader(
+            dataset, batch_size=None, num_workers=1, multiprocessing_context=context
+        )
+    else:
+        loader = dataset.loader(num_workers=1)
+    places = set()
+    for batch in loader:
+        found = sorted((values.data_ptr(), values.nbytes) for values in batch.values())
+        start, (last, size) = found[0][0], found[-1]
+        assert last + size - start < sum(size + ALIGNMENT for _, size in found)
+        places.add(start)
+        held = batch["x"]  # as long as one tensor is there, its memory is
+        kept = held.clone()
+        del batch
+        assert torch.equal(held, kept)
+    assert len(places) < len(dataset) / 2
 
 
 def test_workers_hand_over_ragged_and_empty_arrays(files):
