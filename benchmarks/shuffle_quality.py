@@ -25,6 +25,7 @@ import uproot
 from rich.console import Console
 from rich.table import Table
 
+from hepdata_adapters.common.config.dataset_config import Sampling
 from hepdata_adapters.common.plan.plan import Plan, PlanFile
 from hepdata_adapters.common.plan.shuffle_quality import (
     class_spread,
@@ -112,7 +113,7 @@ def main(events: Annotated[int, typer.Option(help="Events a file.")] = 100_000) 
         paths = write_sample(Path(folder), events)
         table.add_row("no shuffle", "", *measure(paths, BATCH, 1, shuffle=False))
         for chunk in (1024, 8192, 32_768):
-            for streams in (1, 12):
+            for streams in (1, Sampling().canonical_workers):
                 row = measure(paths, chunk, streams, shuffle=True)
                 table.add_row(f"{chunk:,}", str(streams), *row)
         table.add_row("full shuffle", "1", *measure(paths, FILES * events, 1, shuffle=True))

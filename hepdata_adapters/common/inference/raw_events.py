@@ -15,7 +15,10 @@ from hepdata_adapters.common.core.columns import Column, Columns, Jagged, take_a
 from hepdata_adapters.common.core.errors import EventError, InvalidValueError, nearest
 from hepdata_adapters.common.core.faults import first_reasons
 from hepdata_adapters.common.files.preparation import RawBranch
+from hepdata_adapters.common.inference.events_at_once import columns_at_once
 from hepdata_adapters.common.transform.pipeline import Transform
+
+WORTH_IT = 3  # events: for fewer it takes longer to look at all at once than at each
 
 
 def columns_from_events(
@@ -35,15 +38,18 @@ def columns_from_events(
     ([1.5], {1: "branch 'MET' is missing; did you mean 'met'?"})
     """
     faults: dict[int, str] = {}
-    good: list[Mapping[str, Any]] = []
-    kept: list[int] = []
-    for index, event in enumerate(events):
-        try:
-            good.append(_checked(event, transform))
-            kept.append(index)
-        except EventError as error:
-            faults[index] = str(error)
-    columns = {branch.name: _column(good, branch) for branch in transform.branches}
+    kept = list(range(len(events)))
+    columns = columns_at_once(events, transform) if len(events) >= WORTH_IT else None
+    if columns is None:
+        good: list[Mapping[str, Any]] = []
+        kept = []
+        for index, event in enumerate(events):
+            try:
+                good.append(_checked(event, transform))
+                kept.append(index)
+            except EventError as error:
+                faults[index] = str(error)
+        columns = {branch.name: _column(good, branch) for branch in transform.branches}
     for find in (_impossible, _refused):
         refused = find(columns, transform)
         if refused:
