@@ -29,8 +29,12 @@ TRANSFORM = Transform.of_vector(
         )
     )
 )  # fmt: skip
-GOOD = {"f": st.floats() | st.none() | st.integers(-99, 99), "i": st.integers(-128, 127),
-        "u": st.integers(0, 255), "b": st.booleans() | st.sampled_from([0, 1, 0.0, 1.0])}  # fmt: skip
+GOOD = {
+    "f": st.floats() | st.none() | st.integers(-99, 99),
+    "i": st.integers(-128, 127),
+    "u": st.integers(0, 255),
+    "b": st.booleans() | st.sampled_from([0, 1, 0.0, 1.0]),
+}
 ODD = st.sampled_from([
     None, True, False, "x", [], {}, [1.0], 10**400, -(10**400), 2**64, 2**63, -1, 300, 1.0, 1.5,
     3.5e38, math.nan, math.inf, np.float64(2.0), np.int64(3),
