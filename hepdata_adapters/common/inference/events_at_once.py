@@ -40,34 +40,60 @@ def columns_at_once(events: Sequence[Any], transform: Transform) -> Columns | No
     """
     if not set(map(type, events)) <= {dict}:
         return None
-    columns: Columns = {}
+    by_dtype: dict[str, list[RawBranch]] = {}
     for branch in transform.branches:
+        by_dtype.setdefault(branch.dtype, []).append(branch)
+    found: Columns = {}
+    for dtype, branches in by_dtype.items():
         try:
-            values = [event[branch.name] for event in events]
+            values = [[event[branch.name] for event in events] for branch in branches]
         except KeyError:
             return None
-        column = _column(values, branch)
-        if column is None:
+        columns = _columns(branches, values, np.dtype(dtype))
+        if columns is None:
             return None
-        columns[branch.name] = column
+        found |= columns
+    return {branch.name: found[branch.name] for branch in transform.branches}
+
+
+def _columns(
+    branches: list[RawBranch], values: list[list[Any]], dtype: np.dtype[Any]
+) -> Columns | None:
+    """Columns of branches of one dtype, whose numbers are looked at together. values: of each."""
+    numbers: list[list[Any]] = []
+    lengths: list[NDArray[np.int64] | None] = []
+    for branch, given in zip(branches, values, strict=True):
+        if branch.kind == "flat":
+            numbers.append(given)
+            lengths.append(None)
+            continue
+        if not set(map(type, given)) <= {list}:
+            return None
+        own = np.fromiter(map(len, given), np.int64, len(given))
+        if branch.kind == "array" and (own != branch.size).any():
+            return None
+        numbers.append(list(chain.from_iterable(given)))
+        lengths.append(own)
+    content = _numbers(list(chain.from_iterable(numbers)), dtype)
+    if content is None:
+        return None
+    columns: Columns = {}
+    done = 0
+    for branch, own_lengths, given in zip(branches, lengths, numbers, strict=True):
+        part = content[done : done + len(given)]
+        done += len(given)
+        columns[branch.name] = _column(branch, part, own_lengths)
     return columns
 
 
-def _column(values: list[Any], branch: RawBranch) -> Column | None:
-    dtype = np.dtype(branch.dtype)
-    if branch.kind == "flat":
-        return _numbers(values, dtype)
-    if not set(map(type, values)) <= {list}:
-        return None
-    lengths = np.fromiter(map(len, values), np.int64, len(values))
-    if branch.kind == "array" and (lengths != branch.size).any():
-        return None
-    content = _numbers(list(chain.from_iterable(values)), dtype)
-    if content is None:
-        return None
+def _column(
+    branch: RawBranch, numbers: NDArray[Any], lengths: NDArray[np.int64] | None
+) -> Column:
+    if lengths is None:
+        return numbers
     if branch.kind == "array":
-        return content.reshape(len(values), branch.size)
-    return Jagged(content, offsets_from_lengths(lengths))
+        return numbers.reshape(len(lengths), branch.size)
+    return Jagged(numbers, offsets_from_lengths(lengths))
 
 
 def _numbers(values: list[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:

@@ -18,8 +18,6 @@ from hepdata_adapters.common.files.preparation import RawBranch
 from hepdata_adapters.common.inference.events_at_once import columns_at_once
 from hepdata_adapters.common.transform.pipeline import Transform
 
-WORTH_IT = 3  # events: for fewer it takes longer to look at all at once than at each
-
 
 def columns_from_events(
     events: Sequence[object], transform: Transform
@@ -39,7 +37,7 @@ def columns_from_events(
     """
     faults: dict[int, str] = {}
     kept = list(range(len(events)))
-    columns = columns_at_once(events, transform) if len(events) >= WORTH_IT else None
+    columns = columns_at_once(events, transform)
     if columns is None:
         good: list[Mapping[str, Any]] = []
         kept = []
