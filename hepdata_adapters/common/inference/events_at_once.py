@@ -86,9 +86,7 @@ def _columns(
     return columns
 
 
-def _column(
-    branch: RawBranch, numbers: NDArray[Any], lengths: NDArray[np.int64] | None
-) -> Column:
+def _column(branch: RawBranch, numbers: NDArray[Any], lengths: NDArray[np.int64] | None) -> Column:
     if lengths is None:
         return numbers
     if branch.kind == "array":
