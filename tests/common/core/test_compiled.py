@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from hepdata_adapters.common.core.compiled import compiled
+from hepdata_adapters.common.core.compiled import compiled, places_of
 
 
 def test_other_threads_run_meanwhile() -> None:
@@ -88,7 +88,7 @@ def test_kernels_load_no_extensions_and_functions_of_users_do() -> None:
     """vector's imports sympy: half a second in front of the first batch."""
     script = """
 import sys, numpy as np, numba
-from hepdata_adapters.common.core.compiled import compiled
+from hepdata_adapters.common.core.compiled import compiled, places_of
 
 @compiled
 def add(values):
@@ -101,3 +101,12 @@ first = numba.njit(lambda array: array[0])
 assert first(ak.Array([3, 4])) == 3
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_kernels_take_only_arrays_that_lie_as_they_read_them() -> None:
+    values = np.arange(10.0)
+    assert places_of([values, values[2:5]])[:, 1].tolist() == [10, 3]
+    raw = np.zeros(81, np.uint8)[1:].view(np.float64)
+    for wrong in (values[::2], np.asfortranarray(np.ones((2, 3))), raw):
+        with pytest.raises(ValueError, match="not contiguous and aligned"):
+            places_of([wrong])

@@ -16,6 +16,7 @@ from hepdata_adapters.common.core.reused_memory import ALIGNMENT
 from hepdata_adapters.common.stream.dataset import Dataset
 from hepdata_adapters.common.stream.prepare import prepare
 from hepdata_adapters.torch import RootIterableDataset
+from hepdata_adapters.torch.data import shared_batch
 from hepdata_adapters.torch.data.convert import WholeBatch
 from hepdata_adapters.torch.data.shared_batch import SharedBatch
 from tests.helpers.samples import write_events
@@ -139,6 +140,19 @@ def test_a_loader_hands_over_blocks_and_uses_them_again(files, plain):
         del batch
         assert torch.equal(held, kept)
     assert len(places) < len(dataset) / 2
+
+
+def test_blocks_of_workers_that_ended_are_closed_when_others_come(files):
+    """Their memory would stay as long as this process does."""
+    pids = []
+    for _ in range(2):
+        loader = dataset_of(prepared(files)).loader(num_workers=1)
+        list(loader)
+        pids.append(loader._iterator._workers[0].pid)
+        assert {name[0] for name in shared_batch._open} >= {pids[-1]}
+        loader._iterator._shutdown_workers()
+        del loader
+    assert pids[0] not in {name[0] for name in shared_batch._open}
 
 
 def test_workers_hand_over_ragged_and_empty_arrays(files):
