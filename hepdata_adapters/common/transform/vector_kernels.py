@@ -63,7 +63,7 @@ def scatter(
             filled, refused = _scatter(
                 array_at(contents, branch, like),
                 array_at(states, branch, bytes_of_states),
-                array_at(offsets, branch, rows),
+                array_at(offsets, branch, found),
                 features[branch],
                 rows[begin : begin + BLOCK],
                 places[begin : begin + BLOCK],

@@ -167,7 +167,9 @@ class _Values(NamedTuple):
     @classmethod
     def of(cls, number: int, column: Column, states: NDArray[np.uint8] = _NO_STATES) -> _Values:
         if isinstance(column, Jagged):
-            return cls(number, _plain(column.content), states, _plain(column.offsets))
+            # by its place the kernel takes memory for what it is told: int64
+            offsets = column.offsets.astype(np.int64, copy=False)
+            return cls(number, _plain(column.content), states, _plain(offsets))
         return cls(number, _plain(column), states, _NO_OFFSETS)
 
 

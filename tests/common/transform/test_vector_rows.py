@@ -108,6 +108,23 @@ def test_the_same_bytes_as_the_reference(
     assert not to.counts[:, others].any()
 
 
+def test_arrays_that_lie_in_another_way_are_read_as_what_they_are() -> None:
+    """The kernel finds them by their place in memory."""
+    features = [
+        FeatureTransform(branch=name, kind=kind, dtype="float64", width=2 if name == "pt" else 1)
+        for name, kind in (("met", "flat"), ("pt", "jagged"))
+    ]
+    writer = VectorWriter(VectorTransform(features=tuple(features)))
+    content = np.arange(12.0)[::2]
+    offsets = np.array([0, 2, 2, 6], np.int32)
+    columns = {"met": np.arange(9.0)[::3], "pt": Jagged(content, offsets)}
+    rows, places = np.array([2, 0, 1], np.int32), np.array([0, 1, 2], np.int32)
+    to = writer.empty(3)
+    assert writer.write(columns, rows, places, to)
+    assert to.x.tolist() == [[6.0, 4.0, 6.0], [0.0, 0.0, 2.0], [3.0, 0.0, 0.0]]
+    assert to.lengths.tolist() == [[2], [2], [0]]
+
+
 @pytest.mark.parametrize(
     ("change", "values", "good"),
     [
