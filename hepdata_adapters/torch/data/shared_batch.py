@@ -110,12 +110,13 @@ def _opened(name: Name, tensor: torch.Tensor | None, places: list[Place]) -> Who
     block = _open[name]
     block.memory[OPEN] = 1
     loan = Loan(block.memory)
-    weakref.finalize(loan, _give_back, block).atexit = False
+    weakref.finalize(loan, _give_back, block, os.getpid()).atexit = False
     return WholeBatch(_views(np.asarray(loan), places))
 
 
-def _give_back(block: SharedBlock) -> None:
-    block.memory[IN_USE] = 0
+def _give_back(block: SharedBlock, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child that lets go of its copy says nothing of the parent's
+        block.memory[IN_USE] = 0
 
 
 def _close_those_of_the_dead() -> None:

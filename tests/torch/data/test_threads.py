@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,23 @@ def test_a_loader_hands_over_blocks_and_uses_them_again(files, plain):
         del batch
         assert torch.equal(held, kept)
     assert len(places) < len(dataset) / 2
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_that_drops_a_batch_does_not_give_it_back(files):
+    """The worker would write into what the parent still has."""
+    batch = next(iter(dataset_of(prepared(files))))
+    shared = SharedBatch.of({name: values.numpy() for name, values in batch.items()})
+    received = pickle.loads(ForkingPickler.dumps(shared))
+    marks = shared.block.memory
+    child = os.fork()
+    if not child:
+        del received
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert marks[shared_batch.IN_USE]
+    del received
+    assert not marks[shared_batch.IN_USE]
 
 
 def test_blocks_of_workers_that_ended_are_closed_when_others_come(files):
